@@ -1,0 +1,270 @@
+"""The first stage: what does this event change, what is wrong, who must be told what, by when?
+
+`decide` is a pure function; the same playbook, order, event and moment give the same decision everywhere.
+Timers are a function of the order's state: after every event the deadlines of the stage are laid out anew, and
+the difference to what was armed before are the timer effects.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+
+from orderbell.core.events import Event, Staff, TimerDue
+from orderbell.core.fold import fold
+from orderbell.core.model import (
+    Anomaly, Case, CaseKind, ClearTimer, CloseAnomaly, CloseCase, Decision, Effect, Light, Notice, OpenAnomaly, OpenCase,
+    Order, Owner, Party, Reason, SendNotice, SetTimer, Tone, derive_id,
+)  # fmt: skip
+from orderbell.core.playbook import AnomalyRule, Playbook
+from orderbell.core.wording import VARIABLES
+
+PRINCIPALS = frozenset({"buyer", "consignor"})  # every other role is an extra recipient (S0-4)
+_replace = msgspec.structs.replace
+
+
+def decide(
+    playbook: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...] = ()
+) -> Decision:
+    """Decide one event.
+
+    `order` is None for the first event of an order; `now` is the moment it counts as heard (never before the order's
+    `updated_at`); `parties` are the people of the order after the event. The new order is one version higher.
+    """
+    draft = _Draft(playbook, order, event, now, parties)
+    if event.type == "timer.due":
+        draft.fire(cast("TimerDue", event.data).name)
+    else:
+        draft.take()
+    return draft.finish()
+
+
+def light(playbook: Playbook, order: Order) -> Light:
+    """Red: something is wrong that needs acting on now; yellow: in progress; green: done (S1-8..10)."""
+    shown = playbook.stages[order.stage].light
+    for anomaly in order.anomalies:
+        rule = playbook.anomalies.get(anomaly.name)
+        if rule is None or rule.light == "red":
+            return "red"
+        shown = "yellow"
+    return shown
+
+
+def _open_order(playbook: Playbook, event: Event, now: datetime) -> Order:
+    return Order(
+        event.tenant, event.order_no, playbook.name, 0, playbook.first_stage.name, stage_at=now, opened_at=now, updated_at=now
+    )
+
+
+class _Draft:
+    """A decision in the making: the facts as folded, the changes since, the effects so far."""
+
+    __slots__ = ("changes", "data", "effects", "event", "now", "order", "playbook", "touched", "verdict")
+
+    def __init__(
+        self, playbook: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...]
+    ) -> None:
+        self.playbook, self.event, self.now, self.data = playbook, event, now, event.data
+        self.verdict = Reason.APPLIED
+        self.effects: list[Effect] = []
+        fresh = order is None
+        base = _open_order(playbook, event, now) if order is None else order
+        facts = fold(base, event, playbook.timezone)
+        if facts is None:
+            self.verdict, facts = Reason.STALE, {}
+        if parties and parties != base.parties:
+            facts["parties"] = parties
+            facts["tier"] = next((party.tier for party in parties if party.role == playbook.principal), base.tier)
+        self.touched = fresh or bool(facts)
+        self.order: Order = _replace(base, version=base.version + 1, updated_at=now, **facts)
+        self.changes: dict[str, Any] = {}
+
+    def get(self, name: str) -> Any:
+        """A field as it stands in the draft."""
+        return self.changes[name] if name in self.changes else getattr(self.order, name)
+
+    def take(self) -> None:
+        """Apply the playbook to an event from outside."""
+        if self.verdict is Reason.STALE:
+            return
+        kind = self.event.type
+        cleared = self.playbook.clears.get(kind)
+        if cleared:
+            self.close((a.name for a in self.get("anomalies") if a.name in cleared), Reason.ANOMALY_CLEARED)
+        self.follow_rules(kind)
+        for rule, when in self.playbook.opens.get(kind, ()):
+            if when is None or when.test(self.order, self.data):
+                self.open(rule, Reason.EVENT_SAYS_SO, kind)
+        if kind.startswith("case."):
+            self.staff(kind.removeprefix("case."), cast("Staff", self.data))
+
+    def follow_rules(self, kind: str) -> None:
+        """Move the stage, set marks, tell people: a rule with a stage tells only when the stage is reached by it."""
+        stages = self.playbook.stages
+        for rule in self.playbook.rules.get(kind, ()):
+            if rule.when is not None and not rule.when.test(self.order, self.data):
+                continue
+            reason = Reason.EVENT_SAYS_SO
+            if rule.stage:
+                if stages[rule.stage].rank <= stages[self.get("stage")].rank:
+                    continue
+                self.changes.update(stage=rule.stage, stage_at=self.now)
+                reason = Reason.STAGE_REACHED
+            if rule.mark or rule.unmark:
+                marks = {name: at for name, at in self.get("marks").items() if name not in rule.unmark}
+                self.changes["marks"] = marks | dict.fromkeys(rule.mark, self.now)
+            for topic in rule.tell:
+                self.tell(topic, reason, "calm")
+
+    def fire(self, name: str) -> None:
+        """A deadline passed: open what it opens, tell what it tells."""
+        deadline = self.playbook.deadlines.get(name)
+        due_at = self.order.timers.get(name)
+        if deadline is None or due_at is None or due_at > self.now:
+            self.verdict = Reason.TIMER_GONE
+            return
+        anchor = deadline.anchor(self.order)
+        self.changes["fired"] = self.order.fired | {name: anchor}
+        for anomaly in deadline.open:
+            self.open(self.playbook.anomalies[anomaly], Reason.DEADLINE_PASSED, name, anchor, deadline.tone)
+        for topic in deadline.tell:
+            self.tell(topic, Reason.DEADLINE_PASSED, deadline.tone or "calm")
+
+    def tell(self, topic: str, reason: Reason, tone: Tone) -> None:
+        """Tell everybody whom the topic concerns."""
+        rule = self.playbook.notices[topic]
+        extras = self.playbook.principal in rule.to
+        values: dict[str, str | int] | None = None
+        for party in self.order.parties:
+            if not (party.role in rule.to or (extras and party.role not in PRINCIPALS)):
+                continue
+            if values is None:
+                values = self.values(rule.variables)
+            notice = Notice(
+                self.new_id(), self.order.tenant, party.contact, self.order.no, party.role, self.playbook.name, topic,
+                self.now, self.now + rule.wait, self.now + rule.within, self.now + rule.valid_for, tone, values,
+            )  # fmt: skip
+            self.effects.append(SendNotice(notice, reason))
+
+    def values(self, names: tuple[str, ...]) -> dict[str, str | int]:
+        """What the topic's texts may need, as it stands now."""
+        values: dict[str, str | int] = {}
+        for name in names:
+            if name == "next":
+                update = self.playbook.stages[self.get("stage")].next_update
+                value: str | int | None = int(update.total_seconds()) or None
+            else:
+                value = VARIABLES[name].value(self.order)
+            if value is not None:
+                values[name] = value
+        return values
+
+    def new_id(self) -> bytes:
+        order = self.order
+        return derive_id(self.now, order.tenant, order.no, order.version, len(self.effects))
+
+    def open(
+        self, rule: AnomalyRule, reason: Reason, cause: str, anchor: datetime | None = None, tone: Tone | None = None
+    ) -> None:
+        """Open an anomaly that is not open yet: its case, its call-back, its words."""
+        anomalies: tuple[Anomaly, ...] = self.get("anomalies")
+        if any(known.name == rule.name for known in anomalies):
+            return
+        self.changes["anomalies"] = (*anomalies, Anomaly(rule.name, self.now, cause, anchor))
+        self.effects.append(OpenAnomaly(rule.name, reason))
+        if rule.case_kind is not None:
+            self.open_case(rule.name, rule.case_kind, rule.owner, Reason.ANOMALY_OPENED)
+        if rule.call_back is not None and rule.call_back.test(self.order, self.data):
+            self.open_case(rule.name, "call_back", "service", Reason.VALUABLE_ORDER)
+        for topic in rule.tell:
+            self.tell(topic, Reason.ANOMALY_OPENED, tone or rule.tone)
+
+    def open_case(self, anomaly: str, kind: CaseKind, owner: Owner, reason: Reason) -> None:
+        case = Case(self.new_id(), anomaly, kind, owner, self.now)
+        self.changes["cases"] = (*self.get("cases"), case)
+        self.effects.append(OpenCase(case, reason))
+
+    def close(self, names: Iterable[str], reason: Reason) -> None:
+        """Close anomalies and the cases that were opened for them."""
+        closed = set(names)
+        if not closed:
+            return
+        self.changes["anomalies"] = tuple(a for a in self.get("anomalies") if a.name not in closed)
+        self.effects.extend(CloseAnomaly(name, reason) for name in sorted(closed))
+        cases: tuple[Case, ...] = self.get("cases")
+        self.changes["cases"] = tuple(case for case in cases if case.anomaly not in closed)
+        self.effects.extend(CloseCase(case.id, reason) for case in cases if case.anomaly in closed)
+
+    def staff(self, what: str, data: Staff) -> None:
+        """Somebody worked on a case: `data.case` is its id in hexadecimal, its anomaly's name, or empty for all."""
+        cases: tuple[Case, ...] = self.get("cases")
+        meant = [case for case in cases if data.case in ("", case.anomaly, case.id.hex())]
+        if what == "acknowledged" and meant:
+            done = tuple(_replace(case, state="acknowledged") if case in meant else case for case in cases)
+            self.changes["cases"] = done
+        elif what == "resolved" and meant:
+            self.close({case.anomaly for case in meant}, Reason.STAFF_SAYS_SO)
+        elif what == "reopened" and data.case in self.playbook.anomalies:
+            self.open(self.playbook.anomalies[data.case], Reason.STAFF_SAYS_SO, "case.reopened")
+
+    def finish(self) -> Decision:
+        """Close what progress has ended, lay out the timers, and hand the decision over."""
+        order = _replace(self.order, **self.changes) if self.changes else self.order
+        over, met = self.ended(order)
+        if over or met:
+            self.close(over, Reason.PROGRESS_CLEARS)
+            self.close(met, Reason.DEADLINE_MET)
+            order = _replace(self.order, **self.changes)
+        timers, fired = self.timers(order)
+        if timers != order.timers or fired is not order.fired:
+            self.tell_timers(order.timers, timers)
+            order = _replace(order, timers=timers, fired=fired)
+        if self.verdict is Reason.APPLIED and not (self.effects or self.touched or self.changes):
+            self.verdict = Reason.NOTHING_TO_DO
+        return Decision(order, tuple(self.effects), self.verdict)
+
+    def ended(self, order: Order) -> tuple[list[str], list[str]]:
+        """The anomalies that are over because the order moved on, and because what they waited for came."""
+        over: list[str] = []
+        met: list[str] = []
+        for anomaly in order.anomalies:
+            rule = self.playbook.anomalies.get(anomaly.name)
+            if rule is None:
+                continue  # the playbook no longer knows it: a person closes it
+            if rule.clears_rank is not None and self.playbook.stages[order.stage].rank >= rule.clears_rank:
+                over.append(anomaly.name)
+            elif anomaly.anchor is not None and not self.still_waits(order, anomaly):
+                met.append(anomaly.name)
+        return over, met
+
+    def still_waits(self, order: Order, anomaly: Anomaly) -> bool:
+        deadline = self.playbook.deadlines.get(anomaly.cause)
+        if deadline is None or order.stage not in deadline.stages or deadline.anchor(order) != anomaly.anchor:
+            return False
+        return deadline.when is None or deadline.when.test(order, self.data)
+
+    def timers(self, order: Order) -> tuple[dict[str, datetime], dict[str, datetime]]:
+        """The deadlines that should be armed now; a warning whose time is past already is not given any more."""
+        armed: dict[str, datetime] = {}
+        fired = order.fired
+        for deadline in self.playbook.deadlines_at[order.stage]:
+            anchor = deadline.anchor(order)
+            if anchor is None or fired.get(deadline.name) == anchor:
+                continue
+            if deadline.when is not None and not deadline.when.test(order, self.data):
+                continue
+            due_at = anchor + deadline.after
+            if due_at <= self.now and order.timers.get(deadline.name) != due_at:
+                if deadline.is_warning:
+                    fired = fired | {deadline.name: anchor}
+                    continue
+                due_at = self.now
+            armed[deadline.name] = due_at
+        return armed, fired
+
+    def tell_timers(self, old: dict[str, datetime], new: dict[str, datetime]) -> None:
+        for name, due_at in new.items():
+            if old.get(name) != due_at:
+                self.effects.append(SetTimer(name, due_at, Reason.DEADLINE_MOVED if name in old else Reason.DEADLINE_SET))
+        self.effects.extend(ClearTimer(name, Reason.DEADLINE_MET) for name in old if name not in new)

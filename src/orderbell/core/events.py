@@ -1,0 +1,500 @@
+"""What can happen to an order: the canonical event types, their data, and how they are read from the wire.
+
+Events travel as CloudEvents 1.0 in JSON (https://github.com/cloudevents/spec, v1.0.2, "structured" and
+"batched" content modes). `parse_events` turns one request body into events or refusals, one for one and in
+order: a bad item refuses itself and never its neighbours.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+ORDER_NO_MAX = 36  # a UUID with its dashes; the 70-character proof counts on it (S0-17)
+ID_MAX = 200
+EVENT_BYTES_MAX = 256 * 1024
+BATCH_MAX = 1000
+FUTURE_MAX = timedelta(hours=24)  # clocks of shops are wrong by minutes, not by days
+OWN_SOURCE = "orderbell"
+
+Fen = Annotated[int, Meta(ge=0, le=10**12)]
+Word = Annotated[str, Meta(max_length=200)]
+Code = Annotated[str, Meta(max_length=ORDER_NO_MAX, pattern=r"^[\x21-\x7e]*$")]  # printable ASCII, no blanks
+Prose = Annotated[str, Meta(max_length=4000)]
+Phase = Literal[
+    "pending", "info_received", "picked_up", "in_transit", "customs", "out_for_delivery",
+    "available_for_pickup", "attempt_failed", "exception", "delivered", "returning", "returned",
+    "cancelled", "expired",
+]  # fmt: skip
+Tier = Literal["new", "regular", "vip"]
+Frequency = Literal["calm", "normal", "all"]
+
+
+def read_moment(text: str, zone: tzinfo) -> datetime:
+    """Read a date (the last second of that day in `zone`) or an instant (RFC 3339) as aware UTC; ValueError else."""
+    if len(text) == len("2026-03-05"):
+        return datetime.combine(date.fromisoformat(text), time(23, 59, 59), zone).astimezone(UTC)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a zone is missing (RFC 3339, such as 2026-03-02T10:00:00+08:00)")
+    return moment.astimezone(UTC)
+
+
+class Person(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A person as an event brings them: endpoints and wishes; what is not given stays as it was known."""
+
+    id: Word = ""
+    phone: Annotated[str, Meta(max_length=32, pattern=r"^(\+?[0-9][0-9 ()-]{3,30})?$")] = ""
+    email: Annotated[str, Meta(max_length=254, pattern=r"^([^@\s]+@[^@\s]+)?$")] = ""
+    app: Word = ""
+    wechat: Word = ""
+    tier: Tier | None = None
+    locale: Annotated[str, Meta(max_length=16)] = ""
+    timezone: Annotated[str, Meta(max_length=64)] = ""
+    quiet: Annotated[str, Meta(pattern=r"^((([01]\d|2[0-3]):[0-5]\d)-(([01]\d|2[0-3]):[0-5]\d))?$")] = ""
+    mute: tuple[Word, ...] | None = None
+    frequency: Frequency | None = None
+
+
+class Item(Struct, frozen=True, omit_defaults=True):
+    """One line of an order; `price_fen` is the price of one piece in 1/100 yuan."""
+
+    sku: Word = ""
+    title: Word = ""
+    qty: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    price_fen: Fen = 0
+
+
+class Data(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What every event may carry beside its own fields: the people of the order, by role (S0-4)."""
+
+    people: Annotated[dict[Word, Person], Meta(max_length=50)] | None = None
+
+
+class OrderPlaced(Data, frozen=True, omit_defaults=True):
+    """A promise begins."""
+
+    amount_fen: Fen = 0
+    items: Annotated[tuple[Item, ...], Meta(max_length=500)] = ()
+    title: Word = ""
+    category: Word = ""
+
+
+class Cancelled(Data, frozen=True, omit_defaults=True):
+    """Somebody called the order off."""
+
+    by: Literal["merchant", "system", "buyer", "consignor", "platform"] = "merchant"
+    reason: Word = ""
+
+
+class Amount(Data, frozen=True, omit_defaults=True):
+    """Money moved."""
+
+    amount_fen: Fen = 0
+
+
+class Because(Data, frozen=True, omit_defaults=True):
+    """Something happened for a reason."""
+
+    reason: Word = ""
+
+
+class Stock(Data, frozen=True, omit_defaults=True):
+    """The stock of one article changed."""
+
+    sku: Word = ""
+    title: Word = ""
+    on_hand: Annotated[int, Meta(ge=0, le=10**9)] | None = None
+
+
+class Shipped(Data, frozen=True, omit_defaults=True):
+    """A parcel is on its way."""
+
+    carrier: Word = ""
+    tracking_no: Code = ""
+
+
+class Scanned(Data, frozen=True, omit_defaults=True):
+    """The carrier saw a parcel; phases and reasons are those of the parcel vocabulary."""
+
+    phase: Phase
+    tracking_no: Code = ""
+    carrier: Word = ""
+    reason: Word = ""
+    place: Word = ""
+    text: Prose = ""
+
+
+class Promised(Data, frozen=True, omit_defaults=True):
+    """An arrival was promised: a date (the end of that day in the playbook's zone) or an instant."""
+
+    by: Annotated[str, Meta(min_length=10, max_length=40)]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no date."""
+        read_moment(self.by, UTC)
+
+
+class Price(Data, frozen=True, omit_defaults=True):
+    """A price was proposed, offered, changed or reached."""
+
+    price_fen: Fen
+
+
+class Until(Data, frozen=True, omit_defaults=True):
+    """A consignment runs until a date, that day included."""
+
+    until: Annotated[str, Meta(min_length=10, max_length=40)]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no date."""
+        read_moment(self.until, UTC)
+
+
+class Received(Data, frozen=True, omit_defaults=True):
+    """A consigned item came in."""
+
+    title: Word = ""
+    category: Word = ""
+    amount_fen: Fen = 0
+
+
+class Complaint(Data, frozen=True, omit_defaults=True):
+    """A customer is not content."""
+
+    text: Prose = ""
+
+
+class Feedback(Data, frozen=True, omit_defaults=True):
+    """A customer rated the order, 1 (bad) to 5."""
+
+    score: Annotated[int, Meta(ge=0, le=10)] = 0
+    text: Prose = ""
+
+
+class Choice(Data, frozen=True, omit_defaults=True):
+    """A customer chose one of the ways that were offered."""
+
+    option: Word
+
+
+class Reply(Data, frozen=True, omit_defaults=True):
+    """A person answered; `sender` is a role of the order (`from` on the wire)."""
+
+    text: Prose
+    sender: Word = msgspec.field(default="", name="from")
+
+
+class Staff(Data, frozen=True, omit_defaults=True):
+    """Somebody of the staff did something about a case; without `case` all open cases are meant."""
+
+    case: Word = ""
+    by: Word = ""
+    how: Prose = ""
+    note: Prose = ""
+
+
+class TimerDue(Data, frozen=True, omit_defaults=True):
+    """A deadline of the playbook passed."""
+
+    name: Word
+
+
+class Settled(Data, frozen=True, omit_defaults=True):
+    """What became of a message."""
+
+    outcome: Word
+    topic: Word = ""
+
+
+DATA_TYPES: dict[str, type[Data]] = {
+    "order.placed": OrderPlaced,
+    "order.confirmed": Data,
+    "order.cancelled": Cancelled,
+    "order.completed": Data,
+    "payment.succeeded": Amount,
+    "payment.failed": Because,
+    "payment.expired": Data,
+    "refund.started": Amount,
+    "refund.succeeded": Amount,
+    "risk.flagged": Because,
+    "risk.cleared": Data,
+    "address.undeliverable": Because,
+    "address.changed": Data,
+    "contact.invalid": Because,
+    "contact.changed": Data,
+    "stock.short": Stock,
+    "stock.restored": Stock,
+    "stock.level": Stock,
+    "parcel.packed": Data,
+    "parcel.shipped": Shipped,
+    "parcel.scanned": Scanned,
+    "parcel.promised": Promised,
+    "key.issued": Data,
+    "key.failed": Because,
+    "key.revealed": Data,
+    "key.redeemed": Data,
+    "item.received": Received,
+    "item.approved": Data,
+    "item.rejected": Because,
+    "item.listed": Data,
+    "item.price_proposed": Price,
+    "item.price_changed": Price,
+    "item.viewed": Data,
+    "item.offer": Price,
+    "item.sold": Price,
+    "item.expiring": Until,
+    "item.expired": Data,
+    "item.withdrawn": Data,
+    "payout.sent": Amount,
+    "payout.failed": Because,
+    "withdrawal.succeeded": Amount,
+    "complaint.opened": Complaint,
+    "complaint.answered": Complaint,
+    "complaint.closed": Complaint,
+    "feedback.given": Feedback,
+    "choice.made": Choice,
+    "reply.received": Reply,
+    "link.clicked": Data,
+    "case.acknowledged": Staff,
+    "case.assigned": Staff,
+    "case.noted": Staff,
+    "case.resolved": Staff,
+    "case.reopened": Staff,
+    "timer.due": TimerDue,
+    "message.settled": Settled,
+}
+INSIDE_TYPES = frozenset({"timer.due", "message.settled"})  # only OrderBell itself says these
+
+
+class Event(Struct, frozen=True, gc=False):
+    """One thing that happened. `(tenant, source, id)` names it; `time` is when, `received_at` when we heard."""
+
+    tenant: str
+    source: str
+    id: str
+    type: str
+    order_no: str
+    time: datetime
+    received_at: datetime
+    data: Data
+    people: dict[str, Person] | None = None
+    playbook: str = ""
+    body_hash: bytes = b""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The dedupe key."""
+        return (self.tenant, self.source, self.id)
+
+    @property
+    def order_key(self) -> tuple[str, str]:
+        """The key of the order it speaks of."""
+        return (self.tenant, self.order_no)
+
+
+class Status(StrEnum):
+    """What became of an event at the door."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+class Answer(Struct, frozen=True, omit_defaults=True):
+    """The answer to one event; `field` names what is wrong with a refused one, `detail` says it in words."""
+
+    id: str
+    status: Status
+    reason: str = ""
+    field: str = ""
+    detail: str = ""
+
+
+class Wire(Struct):
+    """The CloudEvents envelope as it is read; checked by `parse_event`."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=ID_MAX)]
+    source: Annotated[str, Meta(min_length=1, max_length=ID_MAX)]
+    type: Annotated[str, Meta(min_length=1, max_length=100)]
+    subject: Annotated[str, Meta(min_length=1)]
+    specversion: str = "1.0"
+    time: datetime | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    playbook: Annotated[str, Meta(max_length=64)] = ""
+
+
+_WIRE: Callable[[bytes], Wire] = msgspec.json.Decoder(Wire).decode
+_SPLIT: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_DATA: dict[str, Callable[[msgspec.Raw], Data]] = {
+    name: msgspec.json.Decoder(kind).decode for name, kind in DATA_TYPES.items()
+}
+encode_json = msgspec.json.Encoder(order="deterministic").encode
+
+
+class _Refusal(Exception):
+    """Why one item is refused: reason, field, detail."""
+
+    def __init__(self, reason: str, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.field, self.detail = reason, field, detail
+
+
+def parse_events(body: bytes, tenant: str, received_at: datetime) -> list[Event | Answer]:
+    """Read one request body: a CloudEvent or a list of up to 1,000; answer item for item, in order.
+
+    A body that is not JSON, or too long a list, is one refusal without an id.
+    """
+    text = body.lstrip()[:1]
+    try:
+        items = _SPLIT(body) if text == b"[" else [msgspec.json.decode(body, type=msgspec.Raw)]
+    except msgspec.DecodeError as problem:
+        return _parse_leniently(body, tenant, received_at, str(problem))
+    if len(items) > BATCH_MAX:
+        detail = f"{len(items):,} events in one request; send at most {BATCH_MAX:,}"
+        return [Answer("", Status.REFUSED, "batch_too_long", "", detail)]
+    return [parse_event(bytes(item), tenant, received_at) for item in items]
+
+
+def _parse_leniently(body: bytes, tenant: str, received_at: datetime, problem: str) -> list[Event | Answer]:
+    # NaN and Infinity are no JSON, yet many encoders write them: find the items that hold one, spare the others.
+    not_json = [Answer("", Status.REFUSED, "not_json", "", f"the request body is not JSON: {problem}")]
+    try:
+        tree = json.loads(body)
+    except (ValueError, RecursionError):
+        return list(not_json)
+    answers: list[Event | Answer] = []
+    for item in (tree if isinstance(tree, list) else [tree])[: BATCH_MAX + 1]:
+        where = _not_a_number(item, "")
+        if where:
+            known = item.get("id") if isinstance(item, dict) else None
+            name = known if isinstance(known, str) else ""
+            detail = f"{where}: NaN and Infinity are not numbers in JSON"
+            answers.append(Answer(name[:ID_MAX], Status.REFUSED, "not_a_number", where, detail))
+        else:
+            try:
+                answers.append(parse_event(json.dumps(item).encode(), tenant, received_at))
+            except UnicodeEncodeError:
+                return list(not_json)
+    return answers if len(answers) <= BATCH_MAX else list(not_json)
+
+
+def _not_a_number(tree: object, path: str) -> str:
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return path or "the body"
+    pairs: list[tuple[object, object]] = []
+    if isinstance(tree, dict):
+        pairs = [(f"{path}.{name}" if path else name, value) for name, value in tree.items()]
+    elif isinstance(tree, list):
+        pairs = [(f"{path}[{index}]", value) for index, value in enumerate(tree)]
+    return next((found for name, value in pairs if (found := _not_a_number(value, str(name)))), "")
+
+
+def parse_event(raw: bytes, tenant: str, received_at: datetime) -> Event | Answer:
+    """Read one CloudEvent; what is wrong with it comes back as a refusal that names the field."""
+    name = ""
+    try:
+        if len(raw) > EVENT_BYTES_MAX:
+            detail = f"the event has {len(raw):,} bytes; at most {EVENT_BYTES_MAX:,} are taken"
+            raise _Refusal("too_large", "", detail)
+        wire = _read_wire(raw)
+        name = wire.id
+        _check_words(wire)
+        return _event_of(wire, tenant, received_at)
+    except _Refusal as refusal:
+        return Answer(name or _id_of(raw), Status.REFUSED, refusal.reason, refusal.field, refusal.detail)
+
+
+def _read_wire(raw: bytes) -> Wire:
+    try:
+        return _WIRE(raw)
+    except msgspec.ValidationError as problem:
+        raise _from_validation("", problem) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise _Refusal("not_json", "", f"the event is not JSON: {problem}") from None
+
+
+def _id_of(raw: bytes) -> str:
+    try:
+        tree = msgspec.json.decode(raw[: EVENT_BYTES_MAX * 8])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    known = tree.get("id") if isinstance(tree, dict) else None
+    return known[:ID_MAX] if isinstance(known, str) else ""
+
+
+def _from_validation(prefix: str, problem: msgspec.ValidationError) -> _Refusal:
+    # msgspec: "Expected `int`, got `str` - at `$.amount_fen`" / "Object missing required field `subject`"
+    text, _, where = str(problem).partition(" - at `$")
+    field = where.rstrip("`").lstrip(".")
+    if "missing required field" in text:
+        missing = text.split("`")[1]
+        field = f"{field}.{missing}" if field else missing
+        return _Refusal("missing_field", prefix + field, f"{prefix}{field} is missing")
+    return _Refusal("wrong_value", (prefix + field).rstrip("."), f"{(prefix + field).rstrip('.') or 'event'}: {text}")
+
+
+def _check_words(wire: Wire) -> None:
+    if wire.specversion != "1.0":
+        raise _Refusal("wrong_value", "specversion", "specversion: only CloudEvents 1.0 is understood")
+    if len(wire.subject) > ORDER_NO_MAX or not wire.subject.isascii() or not wire.subject.isprintable():
+        detail = f"subject: an order number has 1 to {ORDER_NO_MAX} printable ASCII characters"
+        raise _Refusal("bad_order_no", "subject", detail)
+    if wire.subject != wire.subject.strip():
+        raise _Refusal("bad_order_no", "subject", "subject: an order number has no blanks at its ends")
+    for field, text in (("id", wire.id), ("source", wire.source), ("playbook", wire.playbook)):
+        if not text.isprintable():
+            raise _Refusal("wrong_value", field, f"{field}: control characters are not allowed")
+    if wire.source == OWN_SOURCE or wire.type in INSIDE_TYPES:
+        field = "source" if wire.source == OWN_SOURCE else "type"
+        raise _Refusal("reserved", field, f"{field}: this name is kept for OrderBell itself")
+
+
+def _event_of(wire: Wire, tenant: str, received_at: datetime) -> Event:
+    decode = _DATA.get(wire.type)
+    if decode is None:
+        raise _Refusal("unknown_type", "type", f"type: {wire.type[:60]!r} is not a type that OrderBell knows")
+    happened_at = _time_of(wire.time, received_at)
+    try:
+        data = decode(wire.data)
+    except msgspec.ValidationError as problem:
+        raise _from_validation("data.", problem) from None
+    body = encode_json([wire.type, wire.subject, None if wire.time is None else happened_at, wire.playbook, data])
+    digest = hashlib.blake2b(body, digest_size=16).digest()
+    people = data.people
+    if people is not None:
+        data = msgspec.structs.replace(data, people=None)
+    return Event(
+        tenant, wire.source, wire.id, wire.type, wire.subject, happened_at, received_at, data, people, wire.playbook, digest
+    )
+
+
+def _time_of(moment: datetime | None, received_at: datetime) -> datetime:
+    if moment is None:
+        return received_at
+    if moment.tzinfo is None:
+        raise _Refusal("wrong_value", "time", "time: a zone is missing (RFC 3339, such as 2026-03-02T10:00:00+08:00)")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise _Refusal("wrong_value", "time", "time: out of range") from None
+    if moment - received_at > FUTURE_MAX:
+        raise _Refusal("time_in_future", "time", "time: more than 24 hours in the future; check the shop's clock")
+    return moment if moment < received_at else received_at
+
+
+def wire_of(event: Event) -> dict[str, Any]:
+    """The event as a CloudEvent without the people's endpoints: what the journal keeps."""
+    wire: dict[str, Any] = {
+        "specversion": "1.0", "id": event.id, "source": event.source, "type": event.type,
+        "subject": event.order_no, "time": event.time, "data": event.data,
+    }  # fmt: skip
+    if event.people:
+        wire["roles"] = sorted(event.people)
+    return wire

@@ -1,0 +1,331 @@
+"""The nouns of the house: order, notice, contact, message, decision, plan. All are frozen values.
+
+States are stored as msgpack arrays, so fields are only ever appended, with a default.
+"""
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from orderbell.core.events import Event, Frequency, Tier
+
+Light = Literal["red", "yellow", "green"]
+Payment = Literal["none", "failed", "expired", "paid", "refunding", "refunded"]
+Owner = Literal["warehouse", "finance", "logistics", "service"]
+CaseKind = Literal["handle", "call_back"]
+CaseState = Literal["open", "acknowledged", "resolved"]
+Lane = Literal["critical", "service", "marketing"]
+ChannelName = Literal["sms", "email", "push", "wechat", "inbox"]
+Tone = Literal["calm", "sorry", "amends"]
+Value = str | int
+
+LANES: tuple[Lane, ...] = ("critical", "service", "marketing")  # stored as their index, most urgent first
+FREQUENCY_RANK: dict[Frequency, int] = {"calm": 0, "normal": 1, "all": 2}
+
+
+class Reason(StrEnum):
+    """Why something was or was not done: the closed list that journal, metrics and screens share."""
+
+    APPLIED = "applied"
+    STALE = "stale"  # an older event that came late; newer word is known already
+    NOTHING_TO_DO = "nothing_to_do"
+    TIMER_GONE = "timer_gone"
+    UNDECIDABLE = "undecidable"  # the decision itself failed: kept and shown to the staff
+    ALTERED_DUPLICATE = "altered_duplicate"
+    UNKNOWN_PLAYBOOK = "unknown_playbook"
+    EVENT_SAYS_SO = "event_says_so"
+    STAGE_REACHED = "stage_reached"
+    DEADLINE_PASSED = "deadline_passed"
+    DEADLINE_SET = "deadline_set"
+    DEADLINE_MOVED = "deadline_moved"
+    DEADLINE_MET = "deadline_met"
+    ANOMALY_OPENED = "anomaly_opened"
+    ANOMALY_CLEARED = "anomaly_cleared"
+    PROGRESS_CLEARS = "progress_clears"
+    STAFF_SAYS_SO = "staff_says_so"
+    VALUABLE_ORDER = "valuable_order"
+    SENT = "sent"
+    QUIET_HOURS = "quiet_hours"
+    MUTED = "muted"
+    TOO_DETAILED = "too_detailed"  # the person asked for fewer messages than this one belongs to
+    OUT_OF_DATE = "out_of_date"
+    COVERED = "covered"  # another message of the same order says it too
+    NO_ENDPOINT = "no_endpoint"
+    NO_WORDING = "no_wording"
+    TOO_LONG = "too_long"
+
+
+class Party(Struct, frozen=True, array_like=True, gc=False):
+    """A person in an order: role, contact, and the tier they had when last heard of."""
+
+    role: str
+    contact: str
+    tier: Tier = "regular"
+
+
+class Parcel(Struct, frozen=True, array_like=True, gc=False):
+    """A parcel of an order; `at` is the carrier's time of the last word, `moves` counts its running scans."""
+
+    tracking_no: str
+    carrier: str
+    phase: str
+    at: datetime
+    moves: int = 0
+
+
+class Anomaly(Struct, frozen=True, array_like=True, gc=False):
+    """Something that is wrong with an order now."""
+
+    name: str
+    opened_at: datetime
+    cause: str
+    anchor: datetime | None = None  # of the deadline that opened it; when the anchor moves, the anomaly is over
+
+
+class Case(Struct, frozen=True, array_like=True, gc=False):
+    """Work for a person."""
+
+    id: bytes
+    anomaly: str
+    kind: CaseKind
+    owner: Owner
+    opened_at: datetime
+    state: CaseState = "open"
+
+
+class Order(Struct, frozen=True, array_like=True, gc=False):
+    """Any tracked promise: a retail order, a digital order, a consigned item.
+
+    `stage` climbs the playbook's ladder and never goes back; the light and the customer's sentence are derived.
+    `timers` are the deadlines now armed, `fired` the anchors for which a deadline has already fired.
+    """
+
+    tenant: str
+    no: str
+    playbook: str
+    version: int
+    stage: str
+    stage_at: datetime
+    opened_at: datetime
+    updated_at: datetime
+    payment: Payment = "none"
+    amount_fen: int = 0
+    price_fen: int = 0  # the last price proposed, offered, changed or reached
+    sum_fen: int = 0  # the last money that moved: payment, refund, payout, withdrawal
+    title: str = ""
+    category: str = ""
+    tier: Tier = "regular"
+    key: Literal["", "issued", "failed", "revealed", "redeemed"] = ""
+    phase: str = ""
+    moves: int = 0
+    carrier: str = ""
+    tracking_no: str = ""
+    place: str = ""
+    reason: str = ""
+    promised_by: datetime | None = None
+    until: datetime | None = None
+    text: str = ""
+    parties: tuple[Party, ...] = ()
+    parcels: tuple[Parcel, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
+    cases: tuple[Case, ...] = ()
+    marks: dict[str, datetime] = {}
+    timers: dict[str, datetime] = {}
+    fired: dict[str, datetime] = {}
+    payment_at: datetime | None = None
+
+    def anomaly(self, name: str) -> Anomaly | None:
+        """The open anomaly of that name."""
+        return next((found for found in self.anomalies if found.name == name), None)
+
+    @property
+    def next_due_at(self) -> datetime | None:
+        """When the first of its timers falls due."""
+        return min(self.timers.values()) if self.timers else None
+
+
+class Notice(Struct, frozen=True, array_like=True, gc=False):
+    """What one person should be told, and by when; words and channel are the second stage's business.
+
+    `values` feed the wording: text and codes as they are, money in fen, times as whole seconds since 1970.
+    """
+
+    id: bytes
+    tenant: str
+    contact: str
+    order_no: str
+    role: str
+    playbook: str
+    topic: str
+    created_at: datetime
+    due_at: datetime
+    tell_by: datetime
+    valid_until: datetime
+    tone: Tone = "calm"
+    values: dict[str, Value] = {}
+    held: Literal["", "quiet_hours"] = ""
+
+
+class Contact(Struct, frozen=True, array_like=True, gc=False):
+    """A person of a tenant: where they can be reached and what they wish to hear."""
+
+    tenant: str
+    id: str
+    phone: str = ""
+    email: str = ""
+    app: str = ""
+    wechat: str = ""
+    tier: Tier = "regular"
+    locale: str = ""
+    timezone: str = ""
+    quiet: str = ""
+    mute: tuple[str, ...] = ()
+    frequency: Frequency = "normal"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The key of the contact."""
+        return (self.tenant, self.id)
+
+    def endpoint(self, channel: ChannelName) -> str:
+        """The address on a channel, empty where there is none; everybody has an inbox."""
+        if channel == "sms":
+            return self.phone
+        if channel == "email":
+            return self.email
+        if channel == "push":
+            return self.app
+        return self.wechat if channel == "wechat" else self.id
+
+
+class SendNotice(Struct, frozen=True, tag=True):
+    """Tell a person something."""
+
+    notice: Notice
+    reason: Reason
+
+
+class SetTimer(Struct, frozen=True, tag=True):
+    """Wake the order at a time."""
+
+    name: str
+    due_at: datetime
+    reason: Reason
+
+
+class ClearTimer(Struct, frozen=True, tag=True):
+    """Do not wake the order for this any more."""
+
+    name: str
+    reason: Reason
+
+
+class OpenAnomaly(Struct, frozen=True, tag=True):
+    """Something went wrong."""
+
+    name: str
+    reason: Reason
+
+
+class CloseAnomaly(Struct, frozen=True, tag=True):
+    """It is right again."""
+
+    name: str
+    reason: Reason
+
+
+class OpenCase(Struct, frozen=True, tag=True):
+    """A person must do something."""
+
+    case: Case
+    reason: Reason
+
+
+class CloseCase(Struct, frozen=True, tag=True):
+    """Nobody needs to do anything about it any more."""
+
+    id: bytes
+    reason: Reason
+
+
+Effect = SendNotice | SetTimer | ClearTimer | OpenAnomaly | CloseAnomaly | OpenCase | CloseCase
+
+
+class Decision(Struct, frozen=True):
+    """What an event changed: the new order, the effects each with its reason, and a verdict on the event itself."""
+
+    order: Order
+    effects: tuple[Effect, ...]
+    verdict: Reason
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One line of the journal: an event and what was decided on it.
+
+    `version` is the order's after it (unchanged where nothing was decided), `decision` the effects as JSON.
+    """
+
+    event: Event
+    at: datetime
+    version: int
+    stage: str
+    verdict: Reason
+    decision: bytes
+    detail: str = ""
+
+
+class Message(Struct, frozen=True, array_like=True, gc=False):
+    """A text for a person on a channel; `notices` are the ids of what it says."""
+
+    id: bytes
+    tenant: str
+    contact: str
+    channel: ChannelName
+    to: str
+    topic: str
+    category: str
+    lane: Lane
+    order_no: str
+    text: str
+    subject: str
+    notices: tuple[bytes, ...]
+    created_at: datetime
+    told_at: datetime
+    valid_until: datetime
+    tone: Tone = "calm"
+
+
+class Fate(Struct, frozen=True, array_like=True, gc=False):
+    """What became of a notice in the second stage: sent, held until a time, merged into another, or dropped."""
+
+    notice: Notice
+    kind: Literal["sent", "held", "merged", "dropped"]
+    reason: Reason
+    until: datetime | None = None
+    into: bytes = b""
+
+
+class Plan(Struct, frozen=True):
+    """For one contact: the messages that go out now, and what became of every notice that was looked at."""
+
+    messages: tuple[Message, ...]
+    fates: tuple[Fate, ...]
+
+
+def derive_id(at: datetime, *parts: str | int) -> bytes:
+    """Sixteen bytes that depend on the inputs alone: 6 bytes of milliseconds since 1970, 10 of BLAKE2b.
+
+    The time in front keeps new ids side by side in an index; a replay gives the same ids.
+    """
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=10).digest()
+    return int(at.timestamp() * 1000).to_bytes(6, "big") + digest
+
+
+encode_state = msgspec.msgpack.Encoder().encode
+decode_order = msgspec.msgpack.Decoder(Order).decode
+decode_notice = msgspec.msgpack.Decoder(Notice).decode
+decode_contact = msgspec.msgpack.Decoder(Contact).decode

@@ -1,0 +1,136 @@
+"""The second stage: of all that one person should be told, what goes out now, where, and in which words?
+
+`plan` looks at the pending notices of one contact together, so that neighbouring news of an order becomes one
+message (S0-33, S1-16). A notice that is not due yet stays as it is, unless a message that goes out says it too.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from orderbell.core.calendar import quiet_until, zone_of
+from orderbell.core.model import (
+    FREQUENCY_RANK, ChannelName, Contact, Fate, Message, Notice, Plan, Reason, derive_id,
+)  # fmt: skip
+from orderbell.core.playbook import NoticeRule, Playbook
+from orderbell.core.wording import Text, Wording
+
+INBOX: tuple[ChannelName, ...] = ("inbox",)
+
+
+def plan(
+    playbooks: Mapping[str, Playbook],
+    contact: Contact,
+    notices: Iterable[Notice],
+    now: datetime,
+    channels: frozenset[ChannelName],
+) -> Plan:
+    """Plan the pending notices of one contact; `channels` are those that have a provider now."""
+    fates: list[Fate] = []
+    live: list[tuple[Notice, NoticeRule, Playbook]] = []
+    for notice in sorted(notices, key=lambda pending: (pending.due_at, pending.id)):
+        playbook = playbooks.get(notice.playbook)
+        rule = playbook.notices.get(notice.topic) if playbook is not None else None
+        if playbook is None or rule is None:
+            fates.append(Fate(notice, "dropped", Reason.NO_WORDING))
+            continue
+        unwanted = _unwanted(rule, contact, notice, now)
+        if unwanted is None:
+            live.append((notice, rule, playbook))
+        else:
+            fates.append(Fate(notice, "dropped", unwanted))
+    messages: list[Message] = []
+    for notice, rule, playbook in live:
+        cover = _cover(notice, rule, live, now)
+        if cover is not None:
+            fates.append(Fate(notice, "merged", Reason.COVERED, None, cover.id))
+        elif notice.due_at <= now:
+            fate, texts = _place(playbook, rule, contact, notice, now, channels)
+            fates.append(fate)
+            messages.extend(texts)
+    return Plan(tuple(messages), tuple(fates))
+
+
+def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: ChannelName) -> Text | Reason:
+    """The words of a notice for a person on a channel, or why there are none."""
+    rule = playbook.notices[notice.topic]
+    words = _wording(playbook, contact.locale)
+    timezone = zone_of(contact.timezone, playbook.timezone).key
+    text = words.compose(
+        notice.topic, channel, notice.tone, notice.values, timezone=timezone, marketing=rule.marketing
+    )
+    return Reason.NO_WORDING if text is None else text
+
+
+def _wording(playbook: Playbook, locale: str) -> Wording:
+    exact = playbook.wording.get(locale)
+    if exact is not None:
+        return exact
+    language = locale.partition("-")[0].lower()
+    near = (words for name, words in playbook.wording.items() if language and name.lower().startswith(language))
+    return next(near, playbook.wording[playbook.locale])
+
+
+def _unwanted(rule: NoticeRule, contact: Contact, notice: Notice, now: datetime) -> Reason | None:
+    if rule.mandatory:
+        return None
+    if rule.category in contact.mute:
+        return Reason.MUTED
+    if FREQUENCY_RANK[rule.level] > FREQUENCY_RANK[contact.frequency]:
+        return Reason.TOO_DETAILED
+    return Reason.OUT_OF_DATE if notice.valid_until < now else None
+
+
+def _cover(
+    notice: Notice, rule: NoticeRule, live: list[tuple[Notice, NoticeRule, Playbook]], now: datetime
+) -> Notice | None:
+    """A later notice of the same order that says it too, and soon enough; quiet hours may hold it only if both wait."""
+    for other, wider, _ in live:
+        if (
+            notice.topic in wider.covers
+            and (rule.lane != "critical" or wider.lane == "critical")
+            and other.order_no == notice.order_no
+            and other.created_at >= notice.created_at
+            and other.due_at <= max(notice.tell_by, now)
+        ):
+            return other
+    return None
+
+
+def _place(
+    playbook: Playbook, rule: NoticeRule, contact: Contact, notice: Notice, now: datetime, channels: frozenset[ChannelName]
+) -> tuple[Fate, list[Message]]:
+    late = notice.valid_until < now  # only mandatory ones come this far: they are kept where they disturb nobody
+    if rule.lane != "critical" and not late:
+        until = quiet_until(now, contact.quiet, zone_of(contact.timezone, playbook.timezone))
+        if until is not None:
+            held = msgspec.structs.replace(notice, due_at=until, held="quiet_hours")
+            return Fate(held, "held", Reason.QUIET_HOURS, until), []
+    wanted = INBOX if late else rule.channels
+    messages: list[Message] = []
+    for channel in wanted:
+        if channel in channels and contact.endpoint(channel):
+            messages = _write(playbook, rule, contact, notice, now, channel)
+            if messages:
+                break
+    for channel in () if late else rule.also:
+        if channel in channels and contact.endpoint(channel) and all(m.channel != channel for m in messages):
+            messages += _write(playbook, rule, contact, notice, now, channel)
+    if messages:
+        return Fate(notice, "sent", Reason.SENT), messages
+    return Fate(notice, "dropped", Reason.NO_ENDPOINT), []
+
+
+def _write(
+    playbook: Playbook, rule: NoticeRule, contact: Contact, notice: Notice, now: datetime, channel: ChannelName
+) -> list[Message]:
+    text = compose(playbook, notice, contact, channel)
+    if isinstance(text, Reason):
+        return []
+    message = Message(
+        derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
+        notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,), notice.created_at, now,
+        notice.valid_until, notice.tone,
+    )  # fmt: skip
+    return [message]

@@ -1,0 +1,47 @@
+"""Everything that OrderBell raises on purpose.
+
+::
+
+    OrderBellError
+    ├── SettingsInvalid        a setting is missing or makes no sense
+    ├── DatabaseUnavailable    no PostgreSQL could be started or reached
+    ├── PlaybookInvalid        a playbook does not pass its lint
+    ├── ScenarioInvalid        a scenario file does not follow its form
+    ├── HistoryUnreadable      a folder of past orders cannot be read
+    ├── TurnConflict           two turns created the same row; the turn is tried again
+    └── RequestFailed          the API refused a request of the Python client
+
+An exception's message says what is wrong and what to do next.
+"""
+
+
+class OrderBellError(Exception):
+    """Something went wrong that OrderBell knows about."""
+
+
+class SettingsInvalid(OrderBellError):
+    """A setting is missing or makes no sense."""
+
+
+class DatabaseUnavailable(OrderBellError):
+    """No PostgreSQL could be started or reached."""
+
+
+class PlaybookInvalid(OrderBellError):
+    """A playbook does not pass its lint."""
+
+
+class ScenarioInvalid(OrderBellError):
+    """A scenario file does not follow its form."""
+
+
+class HistoryUnreadable(OrderBellError):
+    """A folder of past orders cannot be read."""
+
+
+class TurnConflict(OrderBellError):
+    """Two turns created the same row at the same time; the turn is tried again."""
+
+
+class RequestFailed(OrderBellError):
+    """The API refused a request of the Python client."""
