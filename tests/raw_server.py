@@ -12,24 +12,29 @@ Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 @contextlib.asynccontextmanager
 async def raw_server(behave: Behaviour) -> AsyncIterator[str]:
     """Let every connection be treated by `behave` (which may wait forever); gives the address."""
-    handlers: set[asyncio.Task[None]] = set()
+    treated: list[tuple[asyncio.Task[None], asyncio.StreamWriter]] = []
 
     async def treat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.CancelledError, OSError):
+        with contextlib.suppress(OSError, EOFError):
             await behave(reader, writer)
         writer.close()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers.add(asyncio.get_running_loop().create_task(treat(reader, writer)))
+        treated.append((asyncio.get_running_loop().create_task(treat(reader, writer)), writer))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.gather(*handlers)
+        await server.wait_closed()
+        for task, writer in treated:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:

@@ -8,7 +8,7 @@ from orderbell.channels.protocol import ChannelUnavailable, Fate, Outcome, Outgo
 from tests.channels.conftest import Rig, Situation
 
 
-def outgoing(number: int, *, to: str = "+8613800138000", text: str = "【叮咚】订单已发货。") -> Outgoing:
+def outgoing(number: int, *, to: str = "+8613800138000", text: str = "【叮咚】已发货") -> Outgoing:
     """Make an SMS attempt whose id is derived from its number."""
     return Outgoing(attempt_id=number.to_bytes(16, "big"), channel="sms", to=to, text=text, topic="shipped")
 

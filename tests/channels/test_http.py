@@ -26,9 +26,7 @@ from tests.raw_server import (
 
 
 @contextlib.asynccontextmanager
-async def client(
-    url: str, *, connect_timeout_s: float = 0.4, timeout_s: float = 0.5
-) -> AsyncIterator[HttpClient]:
+async def client(url: str, *, connect_timeout_s: float = 0.4, timeout_s: float = 0.5) -> AsyncIterator[HttpClient]:
     """Make an impatient client for one test."""
     http = HttpClient(url, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
     try:

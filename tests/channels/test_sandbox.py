@@ -1,10 +1,16 @@
 """The sandbox channel must trust nothing in an answer that it does not understand."""
 
+import asyncio
+import sys
+from itertools import count
+from pathlib import Path
+
 import pytest
 
 from orderbell.channels.protocol import ChannelUnavailable, Outcome, Outgoing
 from orderbell.channels.sandbox import SandboxChannel
-from tests.raw_server import answering, http_answer, raw_server
+from tests.raw_server import answering, http_answer, raw_server, unused_port
+from tests.sandbox_server import read_ledger
 
 ATTEMPT_ID = bytes(range(16))
 OUTGOING = Outgoing(attempt_id=ATTEMPT_ID, channel="sms", to="+8613800138000", text="hello")
@@ -97,9 +103,7 @@ async def test_questions_with_garbage(body: bytes) -> None:
 
 async def test_receipts_with_unreadable_attempt_id() -> None:
     """A receipt that names no attempt must be reported, not skipped in silence."""
-    body = (
-        b'{"receipts":[{"number":1,"attempt_id":"zz","ref":"","delivered":true,"at":"2026-01-01T00:00:00Z"}]}'
-    )
+    body = b'{"receipts":[{"number":1,"attempt_id":"zz","ref":"","delivered":true,"at":"2026-01-01T00:00:00Z"}]}'
     async with raw_server(answering(http_answer(body))) as url:
         channel = SandboxChannel(url)
         with pytest.raises(ChannelUnavailable, match="unreadable"):
@@ -114,3 +118,63 @@ async def test_lookup_with_unknown_state() -> None:
         channel = SandboxChannel(url)
         assert await channel.lookup([ATTEMPT_ID]) == []
         await channel.close()
+
+
+_PROGRAM = """
+import asyncio, functools, pathlib, sys
+from orderbell.sandbox.server import serve
+announce = functools.partial(print, flush=True)
+asyncio.run(serve("127.0.0.1", int(sys.argv[1]), pathlib.Path(sys.argv[2]), announce=announce))
+"""
+
+
+async def _start(port: int, ledger_path: Path) -> asyncio.subprocess.Process:
+    """Start a sandbox as a process of its own and wait until it listens."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PROGRAM, str(port), ledger_path, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    return process
+
+
+async def test_send_while_provider_is_killed(tmp_path: Path) -> None:
+    """However often the provider dies in mid-flow: accepted is in its ledger once, not sent is not in it."""
+    port, ledger_path = unused_port(), tmp_path / "ledger.jsonl"
+    channel = SandboxChannel(f"http://127.0.0.1:{port}", timeout_s=30)
+    numbers = count()
+    answered: dict[bytes, Outcome] = {}
+
+    async def send_until_not_sent() -> None:
+        while Outcome.NOT_SENT not in await send_three():
+            pass
+
+    async def send_three() -> set[Outcome]:
+        batch = [
+            Outgoing(attempt_id=next(numbers).to_bytes(16, "big"), channel="push", to="token", text="hi")
+            for _ in range(3)
+        ]
+        answers = await channel.send(batch)
+        answered.update((answer.attempt_id, answer.outcome) for answer in answers)
+        return {answer.outcome for answer in answers}
+
+    for _ in range(4):
+        process = await _start(port, ledger_path)
+        senders = [asyncio.create_task(send_until_not_sent()) for _ in range(8)]
+        enough = len(answered) + 300
+        while len(answered) < enough:
+            await send_three()
+        process.kill()
+        await process.wait()
+        await asyncio.gather(*senders)
+    await channel.close()
+
+    entries = read_ledger(ledger_path)
+    recorded = {bytes.fromhex(entry.attempt_id) for entry in entries}
+    assert len(recorded) == len(entries), "nothing may be sent twice by the client itself"
+    for attempt_id, outcome in answered.items():
+        if outcome is Outcome.ACCEPTED:
+            assert attempt_id in recorded
+        elif outcome is Outcome.NOT_SENT:
+            assert attempt_id not in recorded
+    assert recorded <= answered.keys()

@@ -19,9 +19,7 @@ def incoming(number: int, *, channel: str = "sms", topic: str = "shipped") -> tu
     )
 
 
-def record(
-    ledger: Ledger, *numbers: int, delivery: Delivery = Delivery.DELIVERED, at: dt.datetime = NOW
-) -> None:
+def record(ledger: Ledger, *numbers: int, delivery: Delivery = Delivery.DELIVERED, at: dt.datetime = NOW) -> None:
     """Record messages of one request."""
     ledger.record([incoming(number) for number in numbers], [delivery] * len(numbers), at)
 
@@ -154,9 +152,7 @@ def test_recent_is_bounded(tmp_path: Path) -> None:
     ledger.close()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "00", "g" * 32, "0" * 31, "0" * 33, "A" * 32, " " + "0" * 32, "00 " * 16]
-)
+@pytest.mark.parametrize("text", ["", "00", "g" * 32, "0" * 31, "0" * 33, "A" * 32, " " + "0" * 32, "00 " * 16])
 def test_attempt_id_of_wrong_form(text: str) -> None:
     """An attempt id in any form but one must be refused: two spellings would hide a repeat."""
     assert parse_attempt_id(text) is None

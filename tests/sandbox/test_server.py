@@ -3,7 +3,6 @@
 import asyncio
 import datetime as dt
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,7 @@ async def test_receipts_wait_for_their_delay(tmp_path: Path) -> None:
     ],
 )
 async def test_bad_request(
-    tmp_path: Path, method: str, path: str, body: bytes | None, status: int, hint: str
+    tmp_path: Path, *, method: str, path: str, body: bytes | None, status: int, hint: str
 ) -> None:
     """A request that makes no sense must be answered with what is wrong, and change nothing."""
     async with running_sandbox(tmp_path) as sandbox:
@@ -157,16 +156,15 @@ async def test_page_of_empty_ledger(tmp_path: Path) -> None:
 async def test_faults_of_a_share(tmp_path: Path) -> None:
     """With the same seed the same requests must fail, about as many as the share says."""
 
-    async def statuses(folder: Path, seed: int) -> list[int]:
-        folder.mkdir()
-        async with running_sandbox(folder) as sandbox:
-            await sandbox.set_faults(Faults(refuse=0.3, throttle=0.2, seed=seed))
-            body = {"messages": [message(1)]}
-            return [(await ask(sandbox.http, "POST", "/v1/messages", body))[0] for _ in range(100)]
+    async def statuses(sandbox: RunningSandbox, seed: int) -> list[int]:
+        await sandbox.set_faults(Faults(refuse=0.3, throttle=0.2, seed=seed))
+        body = {"messages": [message(1)]}
+        return [(await ask(sandbox.http, "POST", "/v1/messages", body))[0] for _ in range(100)]
 
-    first = await statuses(tmp_path / "first", 7)
-    assert await statuses(tmp_path / "again", 7) == first
-    assert await statuses(tmp_path / "other", 8) != first
+    async with running_sandbox(tmp_path) as sandbox:
+        first = await statuses(sandbox, 7)
+        assert await statuses(sandbox, 7) == first
+        assert await statuses(sandbox, 8) != first
     assert 15 <= first.count(503) <= 45
     assert 5 <= first.count(429) <= 30
     assert 40 <= first.count(200) <= 75
@@ -246,15 +244,13 @@ asyncio.run(serve("127.0.0.1", 0, pathlib.Path(sys.argv[1]), announce=functools.
 async def test_process_stopped(tmp_path: Path, stop: str) -> None:
     """What was answered must be in the ledger, however the sandbox's own process ends."""
     path = tmp_path / "ledger.jsonl"
-    with subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, path], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        http = HttpClient(process.stdout.readline().strip())
-        for number in range(20):
-            status, _ = await ask(http, "POST", "/v1/messages", {"messages": [message(number)] * 5})
-            assert status == 200
-        getattr(process, stop)()
-        process.wait(timeout=20)
-        await http.close()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _PROGRAM, path, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    http = HttpClient((await process.stdout.readline()).decode().strip())
+    for number in range(20):
+        status, _ = await ask(http, "POST", "/v1/messages", {"messages": [message(number)] * 5})
+        assert status == 200
+    getattr(process, stop)()
+    await asyncio.wait_for(process.wait(), 20)
+    await http.close()
     assert len(read_ledger(path)) == 100

@@ -85,9 +85,7 @@ class HttpClient:
         timeout_s: float = 10.0,
     ) -> None:
         if not 0 < connect_timeout_s < timeout_s:
-            raise ValueError(
-                f"connect_timeout_s={connect_timeout_s} must be above 0 and below timeout_s={timeout_s}"
-            )
+            raise ValueError(f"connect_timeout_s={connect_timeout_s} must be above 0 and below timeout_s={timeout_s}")
         self._base_url = base_url.rstrip("/")
         self._headers = {"content-type": "application/json"}
         if token is not None:

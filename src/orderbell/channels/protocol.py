@@ -35,7 +35,7 @@ class Outcome(StrEnum):
     REJECTED_CONTENT = "rejected_content"
     """This provider will never take this text."""
     CHANNEL_DOWN = "channel_down"
-    """The provider surely did not take it, nor would it any other: a wrong key, account or address."""
+    """The provider surely did not take it, nor would it any other: wrong key, account or URL."""
     NOT_SENT = "not_sent"
     """No byte of the request was written (connection refused, DNS, TLS): free to be sent again or elsewhere."""
     UNKNOWN = "unknown"

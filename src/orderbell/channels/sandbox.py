@@ -151,16 +151,12 @@ class SandboxChannel:
         """See `Channel.lookup`."""
         found: list[Found] = []
         for start in range(0, len(attempt_ids), _LOOKUP_MAX):
-            asked = _Asked(
-                attempt_ids=[attempt_id.hex() for attempt_id in attempt_ids[start : start + _LOOKUP_MAX]]
-            )
+            asked = _Asked(attempt_ids=[attempt_id.hex() for attempt_id in attempt_ids[start : start + _LOOKUP_MAX]])
             body = await self._ask("POST", "/v1/lookup", _encode(asked))
             try:
                 states = {state.attempt_id: state for state in _decode_states(body).results}
             except ValueError as error:
-                raise ChannelUnavailable(
-                    f"channel {self.name}: unreadable answer to a look-up: {error}"
-                ) from error
+                raise ChannelUnavailable(f"channel {self.name}: unreadable answer to a look-up: {error}") from error
             found += [
                 _to_found(states[attempt_id])
                 for attempt_id in asked.attempt_ids
@@ -213,9 +209,7 @@ def _encode_message(outgoing: Outgoing) -> msgspec.Raw | None:
 
 
 def _unencodable(outgoing: Outgoing) -> Answer:
-    return Answer(
-        attempt_id=outgoing.attempt_id, outcome=Outcome.REJECTED_CONTENT, detail="cannot be written as UTF-8"
-    )
+    return Answer(attempt_id=outgoing.attempt_id, outcome=Outcome.REJECTED_CONTENT, detail="cannot be written as UTF-8")
 
 
 def _read_results(answered: Reply | NoReply) -> dict[str, _Result] | Verdict:

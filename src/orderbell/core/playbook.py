@@ -114,7 +114,7 @@ class PlaybookSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     anomalies: dict[str, AnomalySpec | None] = {}
     timezone: str = "Asia/Shanghai"
     locale: str = "zh-CN"
-    brand: dict[str, str] = {"zh-CN": "叮咚", "en": "OrderBell"}
+    brand: dict[str, str] = msgspec.field(default_factory=lambda: {"zh-CN": "叮咚", "en": "OrderBell"})
     extends: str = ""
     note: str = ""
 
@@ -326,7 +326,7 @@ class _Compiler:
             if not brand:
                 self.problem(("brand",), f"no brand for the locale {locale}", f"add brand: {{{locale}: …}}")
             try:
-                made[locale] = compile_wording(spec, brand)
+                made[locale] = compile_wording(spec, brand, (self.spec.extends, self.spec.name))
             except WordingProblem as wrong:
                 self.problem(("wording", locale, *wrong.path), wrong.message, wrong.remedy)
         if self.spec.locale not in self.wordings:

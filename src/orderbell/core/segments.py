@@ -26,7 +26,7 @@ _IN_EXTENSION = re.compile(f"[{re.escape(_GSM_EXTENSION)}]").findall
 # Characters that show nothing, or turn the direction of what follows: they only serve to deceive.
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff"
+    "\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff"
 )
 _EMOJI = "\u00a9\u00ae\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
 # A joiner is part of an emoji between two of them, and invisible anywhere else.
@@ -99,8 +99,7 @@ def clean(text: str) -> str:
     """One line of visible text: nothing that hides, turns or breaks it, and no 【】 to fake a signature with."""
     if _is_unclean(text) is None:
         return text
-    text = _remove_controls(" ", _remove_invisible("", text)).translate(_BRACKETS)
-    return " ".join(_remove_invisible("", text).split())
+    return " ".join(_remove_controls(" ", _remove_invisible("", text)).translate(_BRACKETS).split())
 
 
 def plain(text: str) -> str:
@@ -109,7 +108,7 @@ def plain(text: str) -> str:
     if not _IS_GSM(text):
         parts = unicodedata.normalize("NFKD", text)
         text = "".join(part for part in parts if not unicodedata.combining(part)).translate(_PLAIN)
-    return text if _IS_GSM(text) else ""
+    return text.strip() if _IS_GSM(text) else ""
 
 
 def cut(text: str, units_max: int, ellipsis: str) -> str:

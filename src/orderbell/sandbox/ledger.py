@@ -230,9 +230,7 @@ class Ledger:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise LedgerUnusable(
-                f"{self.path}: another sandbox has this ledger open; stop it first"
-            ) from error
+            raise LedgerUnusable(f"{self.path}: another sandbox has this ledger open; stop it first") from error
 
     def _load(self) -> None:
         length = 0

@@ -8,9 +8,7 @@ from typing import Final
 from orderbell.sandbox.ledger import Delivery, Entry, Summary
 
 # The page has no script and loads nothing; whatever a message holds stays text.
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
+CONTENT_SECURITY_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 _ICONS: Final = {"sms": "💬", "email": "✉️", "push": "🔔", "wechat": "🟢", "inbox": "📥"}
 _NOTES: Final = {Delivery.FAILED: "not delivered", Delivery.SILENT: "receipt lost"}

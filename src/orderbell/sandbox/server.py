@@ -51,6 +51,7 @@ _RETRY_AFTER_S: Final = 1
 # just as a request comes in looks like a lost answer.
 _KEEP_ALIVE_S: Final = 75
 _SHUTDOWN_S: Final = 2
+_BACKLOG: Final = 2_048
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -128,7 +129,7 @@ _decode_asked = msgspec.json.Decoder(_Asked).decode
 _decode_faults = msgspec.json.Decoder(Faults).decode
 
 
-class _BadRequest(Exception):  # noqa: N818 - named like its HTTP status
+class _BadRequest(Exception):
     """The request cannot be understood; the message says which field is wrong."""
 
 
@@ -228,9 +229,7 @@ class Sandbox:
     async def _take(self, request: _Request) -> _Response | None:
         messages = _decode_batch(request.body).messages
         if len(messages) > _BATCH_MAX:
-            raise _BadRequest(
-                f"$.messages: {len(messages)} messages; at most {_BATCH_MAX} fit into a request"
-            )
+            raise _BadRequest(f"$.messages: {len(messages)} messages; at most {_BATCH_MAX} fit into a request")
         faults = self._dice.faults
         concerned = any(faults.concern(message.channel) for message in messages)
         if concerned and self._dice.strikes(faults.refuse):
@@ -242,7 +241,8 @@ class Sandbox:
         if not concerned:
             return response
         if faults.slow_ms:
-            await asyncio.sleep(faults.slow_ms / 1000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), faults.slow_ms / 1_000)
         if self._dice.strikes(faults.timeout_after_accept):
             await self._never(request)
             return None
@@ -418,7 +418,16 @@ def bind(host: str, port: int) -> socket.socket:
         OSError: the port is taken or not allowed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    # asyncio switches Nagle's delay (40 ms an answer) off only for sockets that name their protocol.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _url(listener: socket.socket) -> str:

@@ -144,9 +144,7 @@ class Server:
     def dsn_for(self, database: str) -> str:
         """Return the address of any database of this server."""
         # The port is named so that PGPORT in the environment of the caller cannot lead elsewhere.
-        return (
-            f"postgresql://{USER}@/{quote(database, safe='')}?host={quote(str(self._socket_dir))}&port=5432"
-        )
+        return f"postgresql://{USER}@/{quote(database, safe='')}?host={quote(str(self._socket_dir))}&port=5432"
 
     @property
     def pid(self) -> int | None:
@@ -472,11 +470,7 @@ def _software(place: _Place) -> Path:
     """
     wheel = _installed()
     programs = wheel / f"pginstall{MAJOR}" / "bin"
-    if (
-        place.uid is None
-        or place.gid is None
-        or _closed_to(programs / "postgres", place.uid, place.gid) is None
-    ):
+    if place.uid is None or place.gid is None or _closed_to(programs / "postgres", place.uid, place.gid) is None:
         return programs
     copy = place.home / f"software-{metadata.version(PACKAGE)}"
     if not copy.exists():

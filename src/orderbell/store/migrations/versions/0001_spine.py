@@ -27,11 +27,12 @@ STATEMENTS = (
     """CREATE TABLE IF NOT EXISTS event_key (
         tenant text NOT NULL, source text NOT NULL, event_id text NOT NULL, body_hash bytea NOT NULL,
         received_at timestamptz NOT NULL, PRIMARY KEY (tenant, source, event_id))""",
-    # append-only, retired by dropping partitions; version 0 marks lines that changed no order
+    # append-only, retired by dropping partitions; version 0 marks lines that changed no order; event and decision are
+    # JSON in UTF-8 as it was encoded: read them with convert_from(event, 'UTF8')::json
     """CREATE TABLE IF NOT EXISTS journal (
         tenant text NOT NULL, order_no text NOT NULL, version integer NOT NULL, at timestamptz NOT NULL,
         type text NOT NULL, source text NOT NULL, event_id text NOT NULL, verdict text NOT NULL, stage text NOT NULL,
-        event text NOT NULL, decision text NOT NULL, detail text NOT NULL) PARTITION BY RANGE (at)""",
+        event bytea NOT NULL, decision bytea NOT NULL, detail text NOT NULL) PARTITION BY RANGE (at)""",
     "CREATE INDEX IF NOT EXISTS journal_order ON journal (tenant, order_no, version)",
     # state is the order itself (msgpack); the other columns are those that people search by
     f"""CREATE TABLE IF NOT EXISTS orders (

@@ -1,0 +1,101 @@
+"""What a playbook must keep before it may decide anything: checks of a compiled playbook as a whole.
+
+`compile_playbook` has refused unknown names by then; here are the promises that need the whole picture, the proof
+that no SMS can be too long among them (S0-17).
+"""
+
+from collections.abc import Iterator
+
+from orderbell.core.durations import format_duration
+from orderbell.core.playbook import Playbook, Problem
+from orderbell.core.wording import sms_problems
+
+
+def lint_playbook(playbook: Playbook) -> list[Problem]:
+    """Every broken promise of a compiled playbook, in the order of its file."""
+    return [
+        *_unreachable_stages(playbook),
+        *_anomalies_for_ever(playbook),
+        *_anomalies_from_nowhere(playbook),
+        *_categories(playbook),
+        *_notices(playbook),
+        *_circles(playbook),
+        *_sms(playbook),
+    ]
+
+
+def _unreachable_stages(playbook: Playbook) -> Iterator[Problem]:
+    reached = {rule.stage for rules in playbook.rules.values() for rule in rules}
+    for name in list(playbook.stages)[1:]:
+        if name not in reached:
+            yield Problem(("stages", name), f"nothing leads to the stage {name!r}", f"add a rule with `stage: {name}`")
+    if playbook.first_stage.end:
+        yield Problem(("stages", playbook.first_stage.name), "the first stage is an end", "begin with a stage on the ladder")
+
+
+def _anomalies_for_ever(playbook: Playbook) -> Iterator[Problem]:
+    cleared = {name for names in playbook.clears.values() for name in names}
+    by_deadline = {name for deadline in playbook.deadlines.values() for name in deadline.open}
+    for name, rule in playbook.anomalies.items():
+        if name not in cleared and rule.clears_rank is None and name not in by_deadline:
+            remedy = "add `clears: [event types]` or `clears_at: a stage`"
+            yield Problem(("anomalies", name), f"nothing ever clears the anomaly {name!r}", remedy)
+
+
+def _anomalies_from_nowhere(playbook: Playbook) -> Iterator[Problem]:
+    opened = {rule.name for rules in playbook.opens.values() for rule, _ in rules}
+    opened |= {name for deadline in playbook.deadlines.values() for name in deadline.open}
+    for name in playbook.anomalies:
+        if name not in opened:
+            remedy = "add `opens: [{on: an event type}]`, open it by a deadline, or switch it off with `null`"
+            yield Problem(("anomalies", name), f"nothing ever opens the anomaly {name!r}", remedy)
+
+
+def _categories(playbook: Playbook) -> Iterator[Problem]:
+    for name, category in playbook.spec.categories.items():
+        if category.mandatory and category.marketing:
+            remedy = "a mandatory category cannot be turned off, marketing always can (S0-30): choose one"
+            yield Problem(("categories", name), f"the category {name!r} is mandatory and marketing", remedy)
+
+
+def _notices(playbook: Playbook) -> Iterator[Problem]:
+    for topic, rule in playbook.notices.items():
+        path = ("notices", topic)
+        if rule.wait > rule.within:
+            message = f"waits {format_duration(rule.wait)} but promises to tell within {format_duration(rule.within)}"
+            yield Problem((*path, "wait"), message, "shorten `wait` or lengthen `within`")
+        if rule.valid_for < rule.within:
+            remedy = "lengthen `valid_for`: news must not grow old before it has to be told"
+            yield Problem((*path, "valid_for"), "is out of date before it has to be told", remedy)
+        if rule.mandatory and rule.level != "calm" and rule.level != "normal":
+            yield Problem((*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category")
+        if not rule.channels:
+            yield Problem((*path, "channels"), "has no channel", "name at least one channel, or drop the line")
+        for locale, words in playbook.wording.items():
+            for channel in (*rule.channels, *rule.also):
+                if not words.has(topic, channel):
+                    remedy = f"add `{topic}:` with a text for {channel} to the wording of {locale}"
+                    yield Problem((*path, "channels"), f"has no wording for {channel} in {locale}", remedy)
+
+
+def _circles(playbook: Playbook) -> Iterator[Problem]:
+    for topic, rule in playbook.notices.items():
+        seen: set[str] = set()
+        todo = list(rule.covers)
+        while todo:
+            covered = todo.pop()
+            if covered == topic:
+                message = f"{topic!r} covers itself, over others or not: each would wait for the other"
+                yield Problem(("notices", topic, "covers"), message, "let the later news cover the earlier one only")
+                break
+            if covered not in seen:
+                seen.add(covered)
+                todo.extend(playbook.notices[covered].covers)
+
+
+def _sms(playbook: Playbook) -> Iterator[Problem]:
+    topics = [topic for topic, rule in playbook.notices.items() if "sms" in (*rule.channels, *rule.also)]
+    marketing = {topic for topic, rule in playbook.notices.items() if rule.marketing}
+    for locale, words in playbook.wording.items():
+        for wrong in sms_problems(words, topics, marketing):
+            yield Problem(("wording", locale, *wrong.path), wrong.message, wrong.remedy)

@@ -1,0 +1,641 @@
+"""The words: texts with `{name}` in them, compiled once, filled in microseconds, proved to fit in one SMS.
+
+A wording file holds all texts of one locale. A topic has a ladder of SMS texts, the fullest first, perhaps one
+ladder for each tone; `compose` takes the first that fits into one part with the values at hand. The last of a
+ladder must fit for *any* values: `sms_problems` proves it from the greatest length of every variable (S0-17).
+
+Texts know names only: no formats, no attributes, no conditions. What depends on a value being known is a
+*phrase*, a piece of text with names of its own, which is left out where one of them has no value. Values are never
+read as texts, so nothing that a customer writes can pull another value or fake a signature.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from orderbell.core.events import ORDER_NO_MAX
+from orderbell.core.model import ChannelName, Order, Tone
+from orderbell.core.segments import SEPTETS_MAX, UNITS_MAX, clean, cut, is_gsm, measure, plain, utf16_units
+from orderbell.errors import OrderBellError
+
+Kind = Literal["text", "code", "money", "date", "span"]
+Ladder = tuple[str, ...] | dict[Tone, tuple[str, ...]]
+Toned = str | dict[Tone, str]
+
+TONES: tuple[Tone, ...] = get_args(Tone)  # each falls back to the one before it
+FEN_MAX = 10**12  # the most that intake takes
+TEXT_MAX = 200  # outside SMS; intake takes no longer words
+SECONDS_MAX = 253_402_214_400  # the last day that dates can name, whatever the zone
+DAYS_MAX = 999
+_DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
+_NAME = re.compile(r"\{([a-z_]+)\}")
+_CODED = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)+").fullmatch
+_IS_CODE = re.compile(r"[\x20-\x7e]+").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What a `{name}` in a text stands for.
+
+    `max_count` is the greatest length in an SMS, in UTF-16 units: longer texts are cut, longer codes are taken for
+    none. `value` reads the raw value from an order when the message is decided: texts as they are, money in fen,
+    dates as whole seconds since 1970, spans in seconds; None where there is none.
+    """
+
+    kind: Kind
+    max_count: int
+    value: Callable[[Order], str | int | None]
+
+
+def _seconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp())
+
+
+def _parcel_reason(order: Order) -> str | None:
+    # The last reason of an order may be about something else, such as its payment.
+    return order.reason if order.reason.startswith(("carrier.", "customs.", "recipient.")) else None
+
+
+# The lengths of texts are those of Chinese; a wording file may set others. A date is at most 12月31日, money
+# 9,999,999,999.99 and a span is measured from the forms of its locale.
+VARIABLES: Mapping[str, Variable] = {
+    "order_no": Variable("code", ORDER_NO_MAX, lambda order: order.no),
+    "tracking_no": Variable("code", ORDER_NO_MAX, lambda order: order.tracking_no or None),
+    "title": Variable("text", 12, lambda order: order.title or None),
+    "kind": Variable("text", 6, lambda order: order.category or None),
+    "reason": Variable("text", 10, lambda order: order.reason or None),
+    "parcel_reason": Variable("text", 10, _parcel_reason),
+    "carrier": Variable("text", 8, lambda order: order.carrier or None),
+    "place": Variable("text", 8, lambda order: order.place or None),
+    "amount": Variable("money", 16, lambda order: order.amount_fen or None),
+    "price": Variable("money", 16, lambda order: order.price_fen or None),
+    "sum": Variable("money", 16, lambda order: order.sum_fen or None),
+    "promised": Variable("date", 6, lambda order: _seconds(order.promised_by)),
+    "until": Variable("date", 6, lambda order: _seconds(order.until)),
+    "next": Variable("span", 0, lambda _order: None),  # the stage says when, not the order (S1-30)
+}
+
+
+class EmailSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """An e-mail: its subject, and its text with line breaks."""
+
+    subject: str
+    text: Toned
+
+
+class TopicSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The words for one topic; a channel without its own takes the fullest SMS text, unsigned."""
+
+    sms: Ladder = ()
+    push: Toned = ""
+    wechat: Toned = ""
+    inbox: Toned = ""
+    email: EmailSpec | None = None
+
+
+class SpansSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """How spans are written: `{count}小时内`, or one form for one and another for many."""
+
+    minutes: str | tuple[str, str]
+    hours: str | tuple[str, str]
+    days: str | tuple[str, str]
+
+
+class WordingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A wording file. `reasons`, `carriers` and `kinds` put words to codes, `lengths` overrules VARIABLES.
+
+    `playbooks` holds other words for topics of single playbooks.
+    """
+
+    locale: str
+    signature: str
+    subject: str
+    date: str
+    spans: SpansSpec
+    texts: dict[str, TopicSpec]
+    opt_out: str = ""
+    months: tuple[str, ...] = ()
+    defaults: dict[str, str] = {}
+    lengths: dict[str, int] = {}
+    phrases: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    carriers: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+    playbooks: dict[str, dict[str, TopicSpec]] = {}
+
+
+class WordingProblem(OrderBellError, ValueError):  # noqa: N818 - a problem of the file, shown beside others
+    """What is wrong with a wording file: `path` in its tree, `message`, and `remedy`."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str, remedy: str) -> None:
+        super().__init__(path, message, remedy)
+        self.path, self.message, self.remedy = path, message, remedy
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.path))}: {self.message}; {self.remedy}"
+
+
+class Text(Struct, frozen=True):
+    """A finished text. `tone` is that of the words, `variant` the rung of the ladder, 0 the fullest.
+
+    `units` counts UTF-16 units, or septets in an SMS of GSM characters only; `segments` is 0 outside SMS and above
+    1 only where the problems that `sms_problems` found were left unmended.
+    """
+
+    text: str
+    subject: str
+    tone: Tone
+    variant: int
+    units: int
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Longest:
+    """The proof for one text, the `last` of its ladder or not: the most it can take, and what it may.
+
+    `unsure` are the variables that it cannot do without and that may have no value.
+    """
+
+    path: tuple[str | int, ...]
+    topic: str
+    tone: Tone
+    last: bool
+    units: int
+    units_max: int
+    unsure: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    # `pattern % values`, the quickest way to fill; `names` are of variables and phrases, `needs` of variables alone.
+    pattern: str
+    names: tuple[str, ...]
+    needs: frozenset[str]
+
+    def fill(self, shown: Mapping[str, str]) -> str:
+        return self.pattern % tuple([shown[name] for name in self.names])
+
+    @property
+    def literal(self) -> str:
+        return self.pattern % (("",) * len(self.names))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rungs:
+    # The texts of one topic, channel and tone, with all that they show: first the variables, then the phrases.
+    tone: Tone
+    templates: tuple[_Template, ...]
+    names: tuple[str, ...]
+    phrases: tuple[str, ...]
+    path: tuple[str | int, ...]
+    subject: _Template | None = None
+
+
+_Toned = dict[Tone, _Rungs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Locale:
+    # What every text of a wording shares.
+    spec: WordingSpec
+    signature: str
+    phrases: Mapping[str, _Template]
+    widths: Mapping[str, int]
+    vocabularies: Mapping[str, Mapping[str, str]]
+    gsm: bool
+    ellipsis: str
+
+
+class Wording:
+    """The compiled texts of one locale under one brand."""
+
+    def __init__(self, shared: _Locale, topics: Mapping[str, Mapping[ChannelName, _Toned]]) -> None:
+        self._shared, self._topics = shared, topics
+        self.locale = shared.spec.locale
+        self._opt_out = shared.spec.opt_out
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics that there are words for."""
+        return frozenset(self._topics)
+
+    def has(self, topic: str, channel: ChannelName) -> bool:
+        """Whether there are words for the topic on the channel."""
+        return channel in self._topics.get(topic, {})
+
+    def variables(self, topic: str) -> set[str]:
+        """The variables that any text of the topic uses, in its phrases and subjects too."""
+        found = self._topics.get(topic, {})
+        return {name for toned in found.values() for rungs in toned.values() for name in rungs.names}
+
+    def compose(
+        self,
+        topic: str,
+        channel: ChannelName,
+        tone: Tone,
+        values: Mapping[str, str | int],
+        *,
+        timezone: str,
+        marketing: bool = False,
+    ) -> Text | None:
+        """Write a text; None where the topic has no words for the channel.
+
+        A missing tone falls back to the nearest calmer one. An unknown zone is taken for UTC.
+        """
+        toned = self._topics.get(topic, {}).get(channel)
+        if toned is None:
+            return None
+        rungs = toned[tone]
+        if channel == "sms":
+            return self._sms(rungs, values, timezone, self._opt_out if marketing else "")
+        shown = self._show(rungs, values, timezone, channel)
+        variant, template = next(_usable(rungs, shown))
+        text = template.fill(shown)
+        subject = rungs.subject.fill(shown) if rungs.subject else ""
+        return Text(text, subject, rungs.tone, variant, utf16_units(text), 0)
+
+    def _sms(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, tail: str) -> Text:
+        gsm, signature = self._shared.gsm, self._shared.signature
+        # Where one foreign letter in a name would more than halve the room, the text is tried without it.
+        for is_plain in (False, True) if gsm else (False,):
+            shown = self._show(rungs, values, timezone, "sms", is_plain=is_plain)
+            for variant, template in _usable(rungs, shown):
+                text = f"{signature}{template.fill(shown)}{tail}"
+                size = measure(text, gsm=gsm)
+                if size.parts == 1:
+                    return Text(text, "", rungs.tone, variant, size.units, 1)
+        return Text(text, "", rungs.tone, variant, size.units, size.parts)
+
+    def _show(
+        self,
+        rungs: _Rungs,
+        values: Mapping[str, str | int],
+        timezone: str,
+        channel: ChannelName,
+        *,
+        is_plain: bool = False,
+    ) -> dict[str, str]:
+        shown: dict[str, str] = {}
+        for name in rungs.names:
+            value = values.get(name)
+            kind = VARIABLES[name].kind
+            if kind == "text":
+                shown[name] = self._text(name, value, channel, is_plain=is_plain)
+            elif kind == "code":
+                shown[name] = _code(value, is_plain=is_plain)
+            elif not isinstance(value, int):
+                shown[name] = ""
+            elif kind == "money":
+                shown[name] = _money(value, exact=channel == "email")
+            elif kind == "date":
+                shown[name] = _date(self._shared.spec, value, timezone)
+            else:
+                shown[name] = _span(self._shared.spec.spans, value)
+        for name in rungs.phrases:
+            phrase = self._shared.phrases[name]
+            shown[name] = phrase.fill(shown) if all(map(shown.__getitem__, phrase.names)) else ""
+        return shown
+
+    def _text(self, name: str, value: str | int | None, channel: ChannelName, *, is_plain: bool) -> str:
+        shared = self._shared
+        text = clean(value) if isinstance(value, str) else ""
+        known = shared.vocabularies[name]
+        if text in known:
+            text = known[text]
+        elif name in _CODED_NAMES and _CODED(text):
+            text = ""
+        if is_plain:
+            text = plain(text)
+        if text:
+            units_max = shared.widths[name] if channel == "sms" else TEXT_MAX
+            text = cut(text, units_max, shared.ellipsis)
+        return text or shared.spec.defaults.get(name, "")
+
+
+    def longest(self, topic: str, *, marketing: bool = False) -> Iterator[Longest]:
+        """The most that each SMS text of a topic can take, whatever the values.
+
+        Where signature and literals are of the GSM alphabet and 70 UTF-16 units could be exceeded, the septets of
+        the plain form are the measure, in which codes may take two for each character.
+        """
+        tail = self._opt_out if marketing else ""
+        for tone, rungs in self._topics.get(topic, {}).get("sms", {}).items():
+            if rungs.tone == tone:
+                for variant, template in enumerate(rungs.templates):
+                    yield self._longest_of(topic, rungs, variant, template, tail)
+
+    def _longest_of(self, topic: str, rungs: _Rungs, variant: int, template: _Template, tail: str) -> Longest:
+        shared = self._shared
+        literal = f"{shared.signature}{template.literal}{tail}"
+        names: list[str] = []
+        for name in template.names:
+            phrase = shared.phrases.get(name)
+            literal += phrase.literal if phrase else ""
+            names += phrase.names if phrase else (name,)
+        units, units_max = utf16_units(literal) + sum(shared.widths[name] for name in names), UNITS_MAX
+        if units > units_max and shared.gsm and is_gsm(literal + _forms(shared.spec, names)):
+            widths = [shared.widths[name] * (1 + (VARIABLES[name].kind == "code")) for name in names]
+            units, units_max = measure(literal).units + sum(widths), SEPTETS_MAX
+        last = variant == len(rungs.templates) - 1
+        unsure = template.needs - {"order_no"} - shared.spec.defaults.keys()
+        return Longest((*rungs.path, variant), topic, rungs.tone, last, units, units_max, unsure)
+
+
+_CODED_NAMES = frozenset({"reason", "parcel_reason"})
+
+
+def _usable(rungs: _Rungs, shown: Mapping[str, str]) -> Iterator[tuple[int, _Template]]:
+    # A text about something unknown is passed over; the last is taken whatever it lacks.
+    last = len(rungs.templates) - 1
+    for variant, template in enumerate(rungs.templates):
+        if variant == last or all(map(shown.__getitem__, template.needs)):
+            yield variant, template
+
+
+def _code(value: str | int | None, *, is_plain: bool) -> str:
+    text = "" if value is None else str(value)
+    if len(text) > ORDER_NO_MAX or not _IS_CODE(text):
+        return ""  # intake takes no such code, and half a number is worse than none
+    return text.replace("`", "'") if is_plain else text
+
+
+def _money(fen: int, *, exact: bool) -> str:
+    # A mail is kept as a receipt, with both decimals; elsewhere 152 reads better than 152.00 (S3-13).
+    if not 0 <= fen <= FEN_MAX:
+        return ""
+    yuan, rest = divmod(fen, 100)
+    return f"{yuan:,}.{rest:02d}" if rest or exact else f"{yuan:,}"
+
+
+def _date(spec: WordingSpec, seconds: int, timezone: str) -> str:
+    if not _DAY <= seconds <= SECONDS_MAX:
+        return ""
+    local = datetime.fromtimestamp(seconds, _zone(timezone))
+    return _date_form(spec, local.month, local.day)
+
+
+def _date_form(spec: WordingSpec, month: int, day: int) -> str:
+    name = spec.months[month - 1] if spec.months else str(month)
+    return spec.date.replace("{month}", name).replace("{day}", str(day))
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        return ZoneInfo("UTC")
+
+
+def _span(spans: SpansSpec, seconds: int) -> str:
+    # Always rounded up: "within" must stay true. Days from three on, hours from three on, unless they come out even.
+    if not 0 < seconds <= DAYS_MAX * _DAY:
+        return ""
+    if seconds % _DAY == 0 or seconds >= 3 * _DAY:
+        return _span_form(spans.days, -(-seconds // _DAY))
+    if seconds % _HOUR == 0 or seconds >= 3 * _HOUR:
+        return _span_form(spans.hours, -(-seconds // _HOUR))
+    return _span_form(spans.minutes, -(-seconds // _MINUTE))
+
+
+def _span_form(form: str | tuple[str, str], count: int) -> str:
+    if not isinstance(form, str):
+        form = form[count > 1]
+    return form.replace("{count}", str(count))
+
+
+def compile_wording(spec: WordingSpec, brand: str, lineage: Sequence[str] = ()) -> Wording:
+    """Compile a wording file under a brand; raises WordingProblem for the first thing that is wrong.
+
+    `lineage` names the playbooks whose own words count, the nearest last: what is extended, then what extends.
+    """
+    compiler = _Compiler(spec, brand)
+    topics = {topic: compiler.topic(found, ("texts", topic)) for topic, found in spec.texts.items()}
+    own = {
+        playbook: {topic: compiler.topic(found, ("playbooks", playbook, topic)) for topic, found in texts.items()}
+        for playbook, texts in spec.playbooks.items()
+    }
+    for playbook in lineage:
+        topics.update(own.get(playbook, {}))
+    return Wording(compiler.shared, topics)
+
+
+class _Compiler:
+    """Reads the texts of one file; what they share comes first, because they refer to it."""
+
+    def __init__(self, spec: WordingSpec, brand: str) -> None:
+        self.spec, self.brand = spec, clean(brand)
+        self.phrases: dict[str, _Template] = {}
+        self.check_forms()
+        signature = self.template(spec.signature, ("signature",), bracketed=True)
+        if signature.names:
+            raise WordingProblem(("signature",), "a signature has no values", "use no name but {brand}")
+        gsm = is_gsm(signature.literal)
+        self.shared = _Locale(
+            spec, signature.literal, self.phrases, self.widths(), self.vocabularies(), gsm, ".." if gsm else "…"
+        )
+        self.phrases.update({name: self.phrase(name, source) for name, source in spec.phrases.items()})
+
+    def check_forms(self) -> None:
+        spec = self.spec
+        if "{month}" not in spec.date or "{day}" not in spec.date:
+            raise WordingProblem(("date",), "a date needs its month and its day", "write such as {month}月{day}日")
+        if len(spec.months) not in (0, 12):
+            raise WordingProblem(("months",), f"{len(spec.months)} months", "name twelve, or none for numbers")
+        for unit in ("minutes", "hours", "days"):
+            form = getattr(spec.spans, unit)
+            if "{count}" not in (form if isinstance(form, str) else form[1]):
+                raise WordingProblem(("spans", unit), "the number is missing", "write {count} where it stands")
+
+    def widths(self) -> dict[str, int]:
+        spec = self.spec
+        found = {name: variable.max_count for name, variable in VARIABLES.items()}
+        for name, length in spec.lengths.items():
+            self.check_text_name(name, "lengths", name)
+            found[name] = length
+        dates = [_date_form(spec, month, 30) for month in range(1, 13)]
+        spans = [_span_form(spec.spans.days, count) for count in (1, DAYS_MAX)]
+        spans += [_span_form(spec.spans.hours, count) for count in (1, 72)]
+        spans += [_span_form(spec.spans.minutes, count) for count in (1, 180)]
+        longest = {"date": max(map(utf16_units, dates)), "span": max(map(utf16_units, spans))}
+        return {name: longest.get(VARIABLES[name].kind, length) for name, length in found.items()}
+
+    def vocabularies(self) -> dict[str, Mapping[str, str]]:
+        spec, widths = self.spec, self.widths()
+        tables = {"reason": ("reasons", spec.reasons), "parcel_reason": ("reasons", spec.reasons)}
+        tables |= {"carrier": ("carriers", spec.carriers), "kind": ("kinds", spec.kinds)}
+        for name, (section, words) in tables.items():
+            for code, word in words.items():
+                self.check_word(word, widths[name], section, code)
+        for name, word in spec.defaults.items():
+            self.check_text_name(name, "defaults", name)
+            self.check_word(word, widths[name], "defaults", name)
+        return {name: tables[name][1] if name in tables else {} for name in VARIABLES}
+
+    @staticmethod
+    def check_text_name(name: str, *path: str) -> None:
+        if name not in VARIABLES or VARIABLES[name].kind != "text":
+            texts = ", ".join(known for known, variable in VARIABLES.items() if variable.kind == "text")
+            raise WordingProblem(path, f"{name!r} is no text", f"use one of: {texts}")
+
+    @staticmethod
+    def check_word(word: str, units_max: int, *path: str) -> None:
+        units = utf16_units(word)
+        if units > units_max:
+            remedy = f"shorten it, or raise its entry under lengths (now {units_max})"
+            raise WordingProblem(path, f"{word!r} is {units} long", remedy)
+
+    def phrase(self, name: str, source: str) -> _Template:
+        path = ("phrases", name)
+        if name in VARIABLES or name == "brand":
+            raise WordingProblem(path, f"{name!r} is the name of a variable", "give the phrase a name of its own")
+        template = self.template(source, path)
+        if not template.names or not template.needs.issuperset(template.names):
+            raise WordingProblem(path, "a phrase needs variables, and no phrase", "write it out")
+        return template
+
+    def topic(self, spec: TopicSpec, path: tuple[str | int, ...]) -> dict[ChannelName, _Toned]:
+        """The texts of one topic by channel and tone; tones and channels without their own are filled up."""
+        made: dict[ChannelName, _Toned] = {}
+        if spec.sms:
+            made["sms"] = self.toned(spec.sms, (*path, "sms"))
+        own: dict[ChannelName, Toned] = {"inbox": spec.inbox, "push": spec.push, "wechat": spec.wechat}
+        for channel, texts in own.items():
+            if texts:
+                made[channel] = self.toned(_as_ladders(texts), (*path, channel))
+        spare = made.get("sms") or made.get("inbox")
+        if spec.email:
+            made["email"] = self.toned(_as_ladders(spec.email.text), (*path, "email", "text"), spec.email.subject)
+        elif spare:
+            made["email"] = {tone: self.with_subject(rungs, self.spec.subject) for tone, rungs in spare.items()}
+        if spare:
+            made |= {channel: spare for channel in own if channel not in made}
+        if not made:
+            raise WordingProblem(path, "a topic without a text", "write at least one SMS text")
+        return made
+
+    def toned(self, ladders: Ladder, path: tuple[str | int, ...], subject: str = "") -> _Toned:
+        by_tone: dict[Tone, tuple[str, ...]] = ladders if isinstance(ladders, dict) else {"calm": ladders}
+        if "calm" not in by_tone:
+            raise WordingProblem(path, "there is no calm text", "every other tone falls back to calm: write that first")
+        made: _Toned = {}
+        calmer: Tone = "calm"
+        for tone in TONES:
+            if tone in by_tone:
+                calmer = tone
+                where = (*path, tone) if isinstance(ladders, dict) else path
+                made[tone] = self.with_subject(self.rungs(tone, by_tone[tone], where), subject)
+            else:
+                made[tone] = made[calmer]
+        return made
+
+    def rungs(self, tone: Tone, sources: tuple[str, ...], path: tuple[str | int, ...]) -> _Rungs:
+        if not sources:
+            raise WordingProblem(path, "a ladder without a text", "write at least one")
+        multiline = "email" in path
+        templates = tuple(
+            self.template(source, (*path, index), multiline=multiline) for index, source in enumerate(sources)
+        )
+        return _Rungs(tone, templates, *self.shown(templates), path)
+
+    def shown(self, templates: Sequence[_Template]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        names = {name for template in templates for name in template.names}
+        phrases = names & self.phrases.keys()
+        names = names - phrases | {inner for name in phrases for inner in self.phrases[name].names}
+        return tuple(sorted(names)), tuple(sorted(phrases))
+
+    def with_subject(self, rungs: _Rungs, source: str) -> _Rungs:
+        if not source:
+            return rungs
+        subject = self.template(source, (*rungs.path, "subject"))
+        names = self.shown((*rungs.templates, subject))
+        return _Rungs(rungs.tone, rungs.templates, *names, rungs.path, subject)
+
+    def template(
+        self, source: str, path: tuple[str | int, ...], *, multiline: bool = False, bracketed: bool = False
+    ) -> _Template:
+        pieces = _NAME.split(source.strip() if multiline else source)
+        pattern: list[str] = []
+        names: list[str] = []
+        for literal, name in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
+            self.check_literal(literal, name, path, multiline=multiline, bracketed=bracketed)
+            pattern.append(literal.replace("%", "%%"))
+            if name == "brand":
+                pattern.append(self.brand.replace("%", "%%"))
+            elif name:
+                self.check_name(name, path)
+                pattern.append("%s")
+                names.append(name)
+        return _Template("".join(pattern), tuple(names), frozenset(names) & VARIABLES.keys())
+
+    @staticmethod
+    def check_literal(
+        literal: str, name: str, path: tuple[str | int, ...], *, multiline: bool, bracketed: bool
+    ) -> None:
+        if "{" in literal or "}" in literal or (name and literal.endswith("$")):
+            found = f"{literal}{{{name}}}" if name else literal
+            message = f"{found!r}: only {{name}} is known, without formats, attributes or further signs"
+            raise WordingProblem(path, message, "write {order_no} and the like, and no other braces")
+        for line in literal.split("\n") if multiline else (literal,):
+            seen = line.replace("【", "").replace("】", "") if bracketed else line
+            if clean(f"[{seen}]") != f"[{seen}]":
+                message = f"{line!r} holds invisible characters, a line break, two blanks or 【】"
+                raise WordingProblem(path, message, "remove them; the signature is put in front by itself")
+
+    def check_name(self, name: str, path: tuple[str | int, ...]) -> None:
+        known = [*VARIABLES, *self.spec.phrases, "brand"]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            remedy = f"did you mean {{{near[0]}}}?" if near else f"use one of: {', '.join(known)}"
+            raise WordingProblem(path, f"there is no variable {name!r}", remedy)
+
+
+def _as_ladders(texts: Toned) -> Ladder:
+    return (texts,) if isinstance(texts, str) else {tone: (text,) for tone, text in texts.items()}
+
+
+def longest(wording: Wording, topics: Collection[str], marketing: Collection[str] = ()) -> list[Longest]:
+    """The most that each SMS text of these topics can take; the opt-out line counts for those in `marketing`."""
+    return [found for topic in topics for found in wording.longest(topic, marketing=topic in marketing)]
+
+
+def _forms(spec: WordingSpec, names: Collection[str]) -> str:
+    # What else stands in a text: the letters of dates, spans and default words.
+    kinds = {VARIABLES[name].kind for name in names}
+    parts: list[str] = [spec.defaults.get(name, "") for name in names]
+    if "date" in kinds:
+        parts += [spec.date.replace("{", "").replace("}", ""), *spec.months]
+    if "span" in kinds:
+        forms = (spec.spans.minutes, spec.spans.hours, spec.spans.days)
+        parts += [form.replace("{count}", "") for pair in forms for form in ((pair,) if isinstance(pair, str) else pair)]
+    return "".join(parts)
+
+
+def sms_problems(
+    wording: Wording, topics: Collection[str], marketing: Collection[str] = ()
+) -> list[WordingProblem]:
+    """Why some SMS of these topics could exceed one part, or lack what it speaks of; empty if that cannot be.
+
+    The last text of every ladder must fit for any value and speak of nothing that may be unknown (S0-17).
+    """
+    problems: list[WordingProblem] = []
+    for found in longest(wording, topics, marketing):
+        which = f"the last SMS of {found.topic} ({found.tone})"
+        over = found.units - found.units_max
+        if found.last and over > 0:
+            message = f"{which} can have {found.units} characters, {found.units_max} fit"
+            remedy = f"shorten this text by {over}, or add a shorter one after it"
+            problems.append(WordingProblem(found.path, message, remedy))
+        if found.last and found.unsure:
+            message = f"{which} needs {', '.join(sorted(found.unsure))}, which may be unknown"
+            remedy = "move it into a phrase, or add a text without it"
+            problems.append(WordingProblem(found.path, message, remedy))
+    return problems

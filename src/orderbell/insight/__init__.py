@@ -1,0 +1,1 @@
+"""Looks at past and pretended orders: scenarios, backtests, the summaries of both."""

@@ -1,0 +1,99 @@
+"""The settings: one frozen object, read once from an optional TOML file and then the environment, which wins."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from orderbell.errors import SettingsInvalid
+from orderbell.observe import LogFormat, mask
+
+PREFIX = "ORDERBELL_"
+FILE = "ORDERBELL_SETTINGS"
+"""The variable that names the file."""
+
+# Variables of the same prefix that are no settings.
+_OTHERS = {FILE, "ORDERBELL_FAILPOINTS", "ORDERBELL_FAILPOINTS_SEED", "ORDERBELL_TEST_DATABASE_URL"}
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an installation may set. Port 0 asks the system for a free one.
+
+    `database_url` empty: the bundled PostgreSQL in `data_dir`; `data_dir` empty: the usual place of this system.
+    `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`.
+    """
+
+    database_url: str = ""
+    database_connections: Annotated[int, Meta(ge=2, le=100)] = 4
+    data_dir: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8470
+    sandbox_url: str = ""
+    sandbox_port: Port = 8471
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = "auto"
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.shown().items())
+        return f"Settings({shown})"
+
+    __str__ = __repr__
+
+    def shown(self) -> dict[str, object]:
+        """Return the settings by name as they may be shown: passwords are masked."""
+        values = msgspec.structs.asdict(self)
+        return {name: mask(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def read_settings(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        file: A TOML file with the fields of `Settings`; default: the one that ORDERBELL_SETTINGS names, if any.
+        environment: Where `ORDERBELL_PORT` and the like are looked up; default: that of the process.
+
+    Raises:
+        SettingsInvalid: Names the setting, where it was found and what is wrong with it.
+    """
+    variables = os.environ if environment is None else environment
+    named = variables.get(FILE)
+    path = file or (Path(named) if named else None)
+    values = _read_file(path) if path is not None else {}
+    for name in values:
+        _check_known(name, f"{path}: {name}", "")
+    for variable, value in variables.items():
+        if variable.startswith(PREFIX) and variable not in _OTHERS:
+            name = variable.removeprefix(PREFIX).lower()
+            _check_known(name, f"the environment: {variable}", PREFIX)
+            values[name] = value
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as wrong:
+        problem, _, where = str(wrong).partition(" - at `$.")
+        name = where.rstrip("`")
+        raise SettingsInvalid(f"the setting {name} ({PREFIX}{name.upper()}): {problem}") from None
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as problem:
+        raise SettingsInvalid(f"the settings file {path} cannot be read: {problem.strerror}") from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise SettingsInvalid(f"the settings file {path} is not TOML: {problem}") from problem
+
+
+def _check_known(name: str, where: str, prefix: str) -> None:
+    known = Settings.__struct_fields__
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"; did you mean {prefix and prefix + near[0].upper() or near[0]}?" if near else ""
+        raise SettingsInvalid(f"{where} is no setting{meant} Known: {', '.join(known)}")

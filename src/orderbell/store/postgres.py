@@ -1,0 +1,307 @@
+"""The store: a pool of connections and the turn as one transaction.
+
+Everything that touches an order locks its row first. A turn that lost a race (another transaction made the
+same order or contact, or PostgreSQL broke a deadlock) is rolled back and tried again as a whole; so is one whose
+connection broke. When it broke during COMMIT nobody knows whether the turn counts: the second try finds out by
+the event keys, and answers `duplicate` for events that the first try took after all. Either way they count once.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Self, TypeAlias, TypeVar
+
+import asyncpg
+
+from orderbell.core.events import Answer, Event, Status
+from orderbell.core.model import Contact, Order, decode_contact, decode_order
+from orderbell.core.turn import Key, Shelf, Turn, contact_keys, run_turn
+from orderbell.errors import DatabaseUnavailable, TurnConflict
+from orderbell.observe import count, failpoint
+from orderbell.store import rows, statements
+from orderbell.store.dedupe import EventKey, Sifted, first_of_each_key, sift
+from orderbell.store.partitions import Month, create_partitions, month_of, months_between
+
+TRIES_MAX = 5
+FIRST_PAUSE_S = 0.05
+"""Before the second try after a lost connection; doubled for each further one."""
+
+POSTPONED = timedelta(hours=1)
+"""How long a timer rests that cannot fire because its playbook is not there."""
+
+COMMAND_TIMEOUT_S = 60
+CONNECT_TIMEOUT_S = 10
+
+# A turn that failed with one of these can succeed when it is run again.
+RACES = (asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError, TurnConflict)
+BREAKS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+Shelves: TypeAlias = Mapping[str, Shelf]
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Result = TypeVar("Result")
+
+
+class _MonthMissing(Exception):
+    """The turn must be run again with partitions for these instants."""
+
+    def __init__(self, first: datetime, last: datetime) -> None:
+        super().__init__(first, last)
+        self.first, self.last = first, last
+
+
+class Store:
+    """The database of one installation, shared by all tasks of a process; made by `open`."""
+
+    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self.dsn = dsn
+        self.pool = pool
+        self._months: set[Month] = set()
+
+    @classmethod
+    async def open(cls, dsn: str, *, connections: int = 4) -> Self:
+        """Connect; the tables must be there (`orderbell.store.migrate`).
+
+        Args:
+            dsn: A PostgreSQL address as libpq takes it; `?host=/folder` names a unix socket.
+            connections: The most that are held at once; one turn needs one.
+
+        Raises:
+            DatabaseUnavailable: Nobody answers there, or refuses us.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                dsn, min_size=1, max_size=connections, reset=_keep, timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S, max_inactive_connection_lifetime=0,
+                server_settings={"application_name": "orderbell"},
+            )  # fmt: skip
+        except (asyncpg.PostgresError, *BREAKS) as problem:
+            raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
+        return cls(dsn, pool)
+
+    async def close(self) -> None:
+        """Wait for the turns in flight and give the connections back."""
+        await self.pool.close()
+
+    async def turn(self, shelves: Shelves, events: Sequence[Event]) -> list[Answer]:
+        """Decide a batch of events in one transaction; the answers are aligned with the events.
+
+        When it returns, what was accepted is committed. Events of a tenant that is not on the shelves are refused.
+
+        Raises:
+            DatabaseUnavailable: The connection was lost, more than once. Some events may count: sending them
+                again is safe.
+        """
+        ours = [event for event in events if event.tenant in shelves]
+        answers = iter(await self._tried(lambda c: self._take(c, shelves, ours)) if ours else [])
+        return [next(answers) if event.tenant in shelves else _no_tenant(event) for event in events]
+
+    async def fire_due(self, shelves: Shelves, until: datetime, limit: int = 500) -> int:
+        """Fire what is due by `until`, of at most `limit` orders; return how many orders changed.
+
+        Any number of processes may call it: each order is fired by one. Orders that a turn holds are left for
+        the next call, so 0 does not prove that nothing is due.
+
+        Raises:
+            DatabaseUnavailable: As `turn`.
+        """
+        return await self._tried(lambda c: self._fire(c, shelves, until, limit))
+
+    async def next_due_at(self) -> datetime | None:
+        """Return when the first timer falls due, None when no order waits for anything."""
+        due_at: datetime | None = await self._guarded(self.pool.fetchval(statements.NEXT_DUE))
+        return due_at
+
+    async def ensure_partitions(self, at_first: datetime, at_last: datetime) -> None:
+        """See to it that the journal takes lines from `at_first` to `at_last`; known months cost nothing."""
+        missing = [month for month in months_between(at_first, at_last) if month not in self._months]
+        if missing:
+            async with self.pool.acquire() as connection:
+                await create_partitions(connection, missing)
+            self._months.update(missing)
+
+    async def _guarded(self, call: Awaitable[Result]) -> Result:
+        try:
+            return await call
+        except BREAKS as problem:
+            raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
+
+    async def _tried(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Run work in a transaction, again where that can help."""
+        for attempt in itertools.count(1):
+            try:
+                async with self.pool.acquire() as connection, _transaction(connection):
+                    return await work(connection)
+            except _MonthMissing as missing:
+                await self._guarded(self.ensure_partitions(missing.first, missing.last))
+            except asyncpg.CheckViolationError:
+                # Somebody dropped a month that this process knew.
+                self._months.clear()
+                if attempt >= TRIES_MAX:
+                    raise
+            except RACES as race:
+                count("turn.races")
+                if attempt >= TRIES_MAX:
+                    raise DatabaseUnavailable(f"the turn lost {attempt} races in a row: {race}") from race
+            except BREAKS as problem:
+                count("turn.breaks")
+                if attempt >= TRIES_MAX:
+                    raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
+                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
+        raise AssertionError
+
+    async def _take(self, connection: Connection, shelves: Shelves, events: Sequence[Event]) -> list[Answer]:
+        sifted = await _sift(connection, events)
+        fresh = sifted.fresh
+        orders = await _lock_orders(connection, {event.order_key for event in fresh})
+        contacts = await _lock_contacts(connection, contact_keys(fresh, orders))
+        turn = run_turn(shelves, fresh, orders, contacts)
+        turn.entries.extend(sifted.altered)
+        if turn.entries:
+            await self._write(connection, shelves, turn, rows.timer_rows(orders, turn))
+        return sifted.answers
+
+    async def _fire(self, connection: Connection, shelves: Shelves, until: datetime, limit: int) -> int:
+        claimed = await connection.fetch(statements.CLAIM_TIMERS, until, list(shelves), limit)
+        if not claimed:
+            return 0
+        due = {(row["tenant"], row["order_no"]): row["due_at"] for row in claimed}
+        orders = await _lock_orders(connection, due, statements.LOCK_FREE_ORDERS)
+        if len(orders) < len(due):
+            lost = sorted(key for key in due if key not in orders)
+            await connection.execute(statements.DROP_LOST_TIMERS, *rows.columns(lost, 2))
+        keys = [key for key in due if key in orders]
+        turn = run_turn(shelves, [], orders, {}, keys, until)
+        timers = rows.timer_rows(orders, turn)
+        for key in keys:
+            _mend(timers, turn.orders.get(key) or orders[key], due[key], until)
+        await self._write(connection, shelves, turn, timers)
+        return len(turn.orders)
+
+    async def _write(self, connection: Connection, shelves: Shelves, turn: Turn, timers: rows.TimerRows) -> None:
+        self._check_months(turn)
+        new = [order for key, order in turn.orders.items() if key in turn.created]
+        if new:
+            added = await connection.execute(statements.ADD_ORDERS, *rows.new_order_columns(new, shelves))
+            _expect(added, len(new), "orders")
+        if turn.contacts:
+            await _write_contacts(connection, turn)
+        changed = [order for key, order in turn.orders.items() if key not in turn.created]
+        await connection.execute(
+            statements.WRITE,
+            *rows.journal_columns(turn.entries),
+            *rows.changed_order_columns(changed, shelves),
+            *rows.columns(((*key, due_at) for key, due_at in timers.armed.items()), 3),
+            *rows.columns(timers.cleared, 2),
+            *rows.queue_columns(turn.notices, shelves),
+        )
+        if turn.anomalies:
+            await connection.execute(statements.PUT_ANOMALIES, *rows.anomaly_columns(turn.anomalies.values()))
+        if turn.cases:
+            await connection.execute(statements.PUT_CASES, *rows.case_columns(turn.cases.values()))
+
+    def _check_months(self, turn: Turn) -> None:
+        instants = [entry.at for entry in turn.entries]
+        if instants:
+            first, last = min(instants), max(instants)
+            # Only the two ends are asked for: a batch over more months than that waits a little longer.
+            if not {month_of(at) for at in (first, last)} <= self._months or month_of(first) != month_of(last):
+                missing = {month_of(at) for at in instants} - self._months
+                if missing:
+                    raise _MonthMissing(first, last)
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    # Written out because BEGIN and the settings are one round trip this way.
+    await connection.execute(statements.BEGIN)
+    try:
+        yield
+        failpoint("turn.before_commit")
+        await connection.execute("COMMIT")
+    except BaseException:
+        if not connection.is_closed():
+            with suppress(*BREAKS, asyncpg.PostgresError):
+                await connection.execute("ROLLBACK")
+        raise
+    failpoint("turn.after_commit")
+
+
+async def _keep(connection: Connection) -> None:
+    """Leave a connection that comes back to the pool as it is: the turn sets nothing beyond its transaction."""
+
+
+async def _sift(connection: Connection, events: Sequence[Event]) -> Sifted:
+    firsts = first_of_each_key(events)
+    keys = rows.key_columns(firsts)
+    known: dict[EventKey, bytes] = {}
+    if _affected(await connection.execute(statements.TAKE_KEYS, *keys)) < len(firsts):
+        found = await connection.fetch(statements.KNOWN_KEYS, *keys[:3])
+        known = {firsts[row["place"] - 1].key: row["body_hash"] for row in found if not row["fresh"]}
+    failpoint("turn.after_keys")
+    return sift(events, known)
+
+
+async def _lock_orders(
+    connection: Connection, keys: Iterable[Key], statement: str = statements.LOCK_ORDERS
+) -> dict[Key, Order]:
+    wanted = rows.columns(keys, 2)
+    found = await connection.fetch(statement, *wanted) if wanted[0] else []
+    orders = (decode_order(row["state"]) for row in found)
+    return {(order.tenant, order.no): order for order in orders}
+
+
+async def _lock_contacts(connection: Connection, keys: set[Key]) -> dict[Key, Contact]:
+    if not keys:
+        return {}
+    found = await connection.fetch(statements.LOCK_CONTACTS, *rows.columns(keys, 2))
+    contacts = (decode_contact(row["body"]) for row in found)
+    return {contact.key: contact for contact in contacts}
+
+
+async def _write_contacts(connection: Connection, turn: Turn) -> None:
+    updated_at = max(entry.at for entry in turn.entries)
+    new = [contact for key, contact in turn.contacts.items() if key in turn.new_contacts]
+    if new:
+        added = await connection.execute(statements.ADD_CONTACTS, *rows.contact_columns(new, updated_at))
+        _expect(added, len(new), "contacts")
+    changed = [contact for key, contact in turn.contacts.items() if key not in turn.new_contacts]
+    if changed:
+        await connection.execute(statements.CHANGE_CONTACTS, *rows.contact_columns(changed, updated_at))
+
+
+def _mend(timers: rows.TimerRows, order: Order, claimed_at: datetime, until: datetime) -> None:
+    """Make the timer row of an order agree with the order, so that a stale one does not come up for ever."""
+    key = (order.tenant, order.no)
+    due_at = order.next_due_at
+    if due_at is None:
+        if key not in timers.cleared:
+            timers.cleared.append(key)
+    elif due_at <= until:
+        count("timers.postponed")
+        timers.armed[key] = until + POSTPONED
+    elif due_at != claimed_at:
+        timers.armed[key] = due_at
+
+
+def _affected(status: str) -> int:
+    """Read the number of rows from a command's answer, such as `INSERT 0 500`."""
+    return int(status.rpartition(" ")[2])
+
+
+def _expect(status: str, expected: int, what: str) -> None:
+    if _affected(status) != expected:
+        raise TurnConflict(f"another transaction made the same {what} first")
+
+
+def _no_tenant(event: Event) -> Answer:
+    detail = f"tenant: nobody here is called {event.tenant!r}"
+    return Answer(event.id, Status.REFUSED, "unknown_tenant", "tenant", detail)
