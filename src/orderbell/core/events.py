@@ -8,6 +8,7 @@ order: a bad item refuses itself and never its neighbours.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
@@ -21,6 +22,9 @@ ID_MAX = 200
 EVENT_BYTES_MAX = 256 * 1024
 BATCH_MAX = 1000
 FUTURE_MAX = timedelta(hours=24)  # clocks of shops are wrong by minutes, not by days
+YEAR_MIN, YEAR_MAX = 1970, 2199  # outside of them a slip of the pen, and sums of dates run out of range
+DETAIL_MAX = 300  # what is quoted from a bad event is cut
+FIELD_MAX = 200
 OWN_SOURCE = "orderbell"
 
 Fen = Annotated[int, Meta(ge=0, le=10**12)]
@@ -39,11 +43,29 @@ Frequency = Literal["calm", "normal", "all"]
 def read_moment(text: str, zone: tzinfo) -> datetime:
     """Read a date (the last second of that day in `zone`) or an instant (RFC 3339) as aware UTC; ValueError else."""
     if len(text) == len("2026-03-05"):
-        return datetime.combine(date.fromisoformat(text), time(23, 59, 59), zone).astimezone(UTC)
-    moment = datetime.fromisoformat(text)
+        moment = datetime.combine(date.fromisoformat(text), time(23, 59, 59), zone)
+    else:
+        moment = datetime.fromisoformat(text)
+    if not YEAR_MIN <= moment.year <= YEAR_MAX:
+        raise ValueError(f"the year {moment.year} is not between {YEAR_MIN} and {YEAR_MAX}")
     if moment.tzinfo is None:
         raise ValueError("a zone is missing (RFC 3339, such as 2026-03-02T10:00:00+08:00)")
     return moment.astimezone(UTC)
+
+
+class _BadMoment(ValueError):
+    """A field of the data is no date."""
+
+    def __init__(self, field: str, problem: ValueError) -> None:
+        super().__init__(str(problem))
+        self.field = field
+
+
+def _check_moment(field: str, text: str) -> None:
+    try:
+        read_moment(text, UTC)
+    except ValueError as problem:
+        raise _BadMoment(field, problem) from None
 
 
 class Person(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -138,7 +160,7 @@ class Promised(Data, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """Refuse what is no date."""
-        read_moment(self.by, UTC)
+        _check_moment("by", self.by)
 
 
 class Price(Data, frozen=True, omit_defaults=True):
@@ -154,7 +176,7 @@ class Until(Data, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """Refuse what is no date."""
-        read_moment(self.until, UTC)
+        _check_moment("until", self.until)
 
 
 class Received(Data, frozen=True, omit_defaults=True):
@@ -327,14 +349,19 @@ class Wire(Struct):
     specversion: str = "1.0"
     time: datetime | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
+    data_base64: msgspec.Raw = msgspec.Raw(b"")
     playbook: Annotated[str, Meta(max_length=64)] = ""
 
 
 _WIRE: Callable[[bytes], Wire] = msgspec.json.Decoder(Wire).decode
+_WHOLE: Callable[[bytes], msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw).decode
 _SPLIT: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _DATA: dict[str, Callable[[msgspec.Raw], Data]] = {
     name: msgspec.json.Decoder(kind).decode for name, kind in DATA_TYPES.items()
 }
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 encode_json = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -345,55 +372,83 @@ class _Refusal(Exception):
         super().__init__(detail)
         self.reason, self.field, self.detail = reason, field, detail
 
+    def answer(self, id: str) -> Answer:
+        return Answer(id, Status.REFUSED, self.reason, self.field, self.detail[:DETAIL_MAX])
+
 
 def parse_events(body: bytes, tenant: str, received_at: datetime) -> list[Event | Answer]:
     """Read one request body: a CloudEvent or a list of up to 1,000; answer item for item, in order.
 
-    A body that is not JSON, or too long a list, is one refusal without an id.
+    A body that is not JSON (RFC 8259), nested too deeply, or too long a list, is one refusal without an id. Of a
+    name that an object holds twice the last value counts.
     """
-    text = body.lstrip()[:1]
     try:
-        items = _SPLIT(body) if text == b"[" else [msgspec.json.decode(body, type=msgspec.Raw)]
-    except msgspec.DecodeError as problem:
-        return _parse_leniently(body, tenant, received_at, str(problem))
+        items = _SPLIT(body) if body.lstrip()[:1] == b"[" else [_WHOLE(body)]
+    except _NOT_JSON as problem:
+        if b"NaN" in body or b"Infinity" in body:
+            return _parse_leniently(body, tenant, received_at, problem)
+        return [_not_json("the request body", problem).answer("")]
     if len(items) > BATCH_MAX:
-        detail = f"{len(items):,} events in one request; send at most {BATCH_MAX:,}"
-        return [Answer("", Status.REFUSED, "batch_too_long", "", detail)]
+        return [_batch_too_long(len(items))]
     return [parse_event(bytes(item), tenant, received_at) for item in items]
 
 
-def _parse_leniently(body: bytes, tenant: str, received_at: datetime, problem: str) -> list[Event | Answer]:
+def _batch_too_long(count: int) -> Answer:
+    detail = f"{count:,} events in one request; send at most {BATCH_MAX:,}"
+    return Answer("", Status.REFUSED, "batch_too_long", "", detail)
+
+
+def _parse_leniently(body: bytes, tenant: str, received_at: datetime, problem: Exception) -> list[Event | Answer]:
     # NaN and Infinity are no JSON, yet many encoders write them: find the items that hold one, spare the others.
-    not_json = [Answer("", Status.REFUSED, "not_json", "", f"the request body is not JSON: {problem}")]
     try:
-        tree = json.loads(body)
+        tree = json.loads(body.decode())
     except (ValueError, RecursionError):
-        return list(not_json)
-    answers: list[Event | Answer] = []
-    for item in (tree if isinstance(tree, list) else [tree])[: BATCH_MAX + 1]:
-        where = _not_a_number(item, "")
-        if where:
-            known = item.get("id") if isinstance(item, dict) else None
-            name = known if isinstance(known, str) else ""
-            detail = f"{where}: NaN and Infinity are not numbers in JSON"
-            answers.append(Answer(name[:ID_MAX], Status.REFUSED, "not_a_number", where, detail))
-        else:
-            try:
-                answers.append(parse_event(json.dumps(item).encode(), tenant, received_at))
-            except UnicodeEncodeError:
-                return list(not_json)
-    return answers if len(answers) <= BATCH_MAX else list(not_json)
+        return [_not_json("the request body", problem).answer("")]
+    items = tree if isinstance(tree, list) else [tree]
+    if len(items) > BATCH_MAX:
+        return [_batch_too_long(len(items))]
+    return [_parse_tree(item, tenant, received_at) for item in items]
 
 
-def _not_a_number(tree: object, path: str) -> str:
-    if isinstance(tree, float) and not math.isfinite(tree):
-        return path or "the body"
-    pairs: list[tuple[object, object]] = []
-    if isinstance(tree, dict):
-        pairs = [(f"{path}.{name}" if path else name, value) for name, value in tree.items()]
-    elif isinstance(tree, list):
-        pairs = [(f"{path}[{index}]", value) for index, value in enumerate(tree)]
-    return next((found for name, value in pairs if (found := _not_a_number(value, str(name)))), "")
+def _parse_tree(item: object, tenant: str, received_at: datetime) -> Event | Answer:
+    where = _find(item, _is_not_a_number)
+    if where is not None:
+        detail = f"{where or 'event'}: NaN and Infinity are not numbers in JSON"
+        return Answer(_id_in(item), Status.REFUSED, "not_a_number", where, detail)
+    try:
+        raw = json.dumps(item, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as problem:
+        return _not_json("the event", problem).answer(_id_in(item))
+    return parse_event(raw, tenant, received_at)
+
+
+def _is_not_a_number(leaf: object) -> bool:
+    return isinstance(leaf, float) and not math.isfinite(leaf)
+
+
+def _holds_nul(leaf: object) -> bool:
+    return isinstance(leaf, str) and "\0" in leaf
+
+
+def _find(tree: object, is_wrong: Callable[[object], bool]) -> str | None:
+    # Not recursive: the nesting of a body is the sender's choice. Paths are cut for the same reason.
+    waiting: list[tuple[str, object]] = [("", tree)]
+    while waiting:
+        path, node = waiting.pop()
+        if isinstance(node, dict):
+            for name, value in node.items():
+                inner = f"{path}.{_shown(name)}"[:FIELD_MAX]
+                waiting += [(inner, value), (inner, name)]
+        elif isinstance(node, list):
+            waiting += [(f"{path}[{index}]"[:FIELD_MAX], value) for index, value in enumerate(node)]
+        elif is_wrong(node):
+            return path.removeprefix(".")
+    return None
+
+
+def _shown(text: str) -> str:
+    # Python's own JSON reader lets half surrogates pass, which no answer could carry.
+    return text[:FIELD_MAX].encode(errors="replace").decode()
 
 
 def parse_event(raw: bytes, tenant: str, received_at: datetime) -> Event | Answer:
@@ -408,7 +463,7 @@ def parse_event(raw: bytes, tenant: str, received_at: datetime) -> Event | Answe
         _check_words(wire)
         return _event_of(wire, tenant, received_at)
     except _Refusal as refusal:
-        return Answer(name or _id_of(raw), Status.REFUSED, refusal.reason, refusal.field, refusal.detail)
+        return refusal.answer(name or _id_of(raw))
 
 
 def _read_wire(raw: bytes) -> Wire:
@@ -416,28 +471,44 @@ def _read_wire(raw: bytes) -> Wire:
         return _WIRE(raw)
     except msgspec.ValidationError as problem:
         raise _from_validation("", problem) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise _Refusal("not_json", "", f"the event is not JSON: {problem}") from None
+    except _NOT_JSON as problem:
+        raise _not_json("the event", problem) from None
+
+
+def _not_json(what: str, problem: Exception, field: str = "") -> _Refusal:
+    if isinstance(problem, RecursionError):
+        return _Refusal("too_deep", field, f"{what} is nested too deeply")
+    return _Refusal("not_json", field, f"{what} is not JSON: {problem}")
 
 
 def _id_of(raw: bytes) -> str:
     try:
-        tree = msgspec.json.decode(raw[: EVENT_BYTES_MAX * 8])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _id_in(msgspec.json.decode(raw))
+    except _NOT_JSON:
         return ""
+
+
+def _id_in(tree: object) -> str:
     known = tree.get("id") if isinstance(tree, dict) else None
-    return known[:ID_MAX] if isinstance(known, str) else ""
+    return _shown(known[:ID_MAX]) if isinstance(known, str) else ""
 
 
 def _from_validation(prefix: str, problem: msgspec.ValidationError) -> _Refusal:
-    # msgspec: "Expected `int`, got `str` - at `$.amount_fen`" / "Object missing required field `subject`"
-    text, _, where = str(problem).partition(" - at `$")
-    field = where.rstrip("`").lstrip(".")
-    if "missing required field" in text:
-        missing = text.split("`")[1]
-        field = f"{field}.{missing}" if field else missing
-        return _Refusal("missing_field", prefix + field, f"{prefix}{field} is missing")
-    return _Refusal("wrong_value", (prefix + field).rstrip("."), f"{(prefix + field).rstrip('.') or 'event'}: {text}")
+    # msgspec: "Expected `int`, got `str` - at `$.amount_fen`" / "Object missing required field `subject`"; what it
+    # quotes from the event may look like that too, so the last place counts and the whole text must fit.
+    text, found, where = str(problem).rpartition(" - at `$")
+    if not found:
+        text, where = where, ""
+    field = prefix + where.rstrip("`").lstrip(".")
+    if isinstance(problem.__cause__, _BadMoment):
+        field = f"{field}.{problem.__cause__.field}" if where else prefix + problem.__cause__.field
+    missing, unknown = _MISSING.fullmatch(text), _UNKNOWN.fullmatch(text)
+    if name := missing or unknown:
+        field = f"{field.rstrip('.')}.{_shown(name[1])}".lstrip(".")[:FIELD_MAX]
+    if missing:
+        return _Refusal("missing_field", field, f"{field} is missing")
+    field = field.rstrip(".")
+    return _Refusal("wrong_value", field, f"{field or 'event'}: {'there is no such field' if unknown else text}")
 
 
 def _check_words(wire: Wire) -> None:
@@ -451,6 +522,8 @@ def _check_words(wire: Wire) -> None:
     for field, text in (("id", wire.id), ("source", wire.source), ("playbook", wire.playbook)):
         if not text.isprintable():
             raise _Refusal("wrong_value", field, f"{field}: control characters are not allowed")
+    if wire.data_base64:
+        raise _Refusal("wrong_value", "data_base64", "data_base64: send the data as a JSON object in `data`")
     if wire.source == OWN_SOURCE or wire.type in INSIDE_TYPES:
         field = "source" if wire.source == OWN_SOURCE else "type"
         raise _Refusal("reserved", field, f"{field}: this name is kept for OrderBell itself")
@@ -465,7 +538,12 @@ def _event_of(wire: Wire, tenant: str, received_at: datetime) -> Event:
         data = decode(wire.data)
     except msgspec.ValidationError as problem:
         raise _from_validation("data.", problem) from None
+    except _NOT_JSON as problem:
+        raise _not_json("the data of the event", problem, "data") from None
     body = encode_json([wire.type, wire.subject, None if wire.time is None else happened_at, wire.playbook, data])
+    if b"\\u0000" in body and (where := _find(msgspec.json.decode(body)[-1], _holds_nul)) is not None:
+        # PostgreSQL has no U+0000 in its texts: the event could never be written.
+        raise _Refusal("wrong_value", f"data.{where}", f"data.{where}: the character U+0000 is not allowed")
     digest = hashlib.blake2b(body, digest_size=16).digest()
     people = data.people
     if people is not None:
@@ -480,10 +558,11 @@ def _time_of(moment: datetime | None, received_at: datetime) -> datetime:
         return received_at
     if moment.tzinfo is None:
         raise _Refusal("wrong_value", "time", "time: a zone is missing (RFC 3339, such as 2026-03-02T10:00:00+08:00)")
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:
-        raise _Refusal("wrong_value", "time", "time: out of range") from None
+    if moment.year < YEAR_MIN:
+        raise _Refusal("wrong_value", "time", f"time: the year {moment.year} is before {YEAR_MIN}")
+    if moment.year > YEAR_MAX:
+        raise _Refusal("time_in_future", "time", f"time: the year {moment.year} is in the future")
+    moment = moment.astimezone(UTC)
     if moment - received_at > FUTURE_MAX:
         raise _Refusal("time_in_future", "time", "time: more than 24 hours in the future; check the shop's clock")
     return moment if moment < received_at else received_at

@@ -14,7 +14,7 @@ over before purchase): every event stands at its own time, so an order can begin
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pyarrow
-import pyarrow.compute as compute
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from orderbell.core.events import (
     ORDER_NO_MAX,
@@ -159,12 +158,10 @@ class History:
                 data = makers[rank](order, review)
                 people = {"buyer": _buyer(self._orders.person[order])} if rank == _PLACED else None
                 digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
-                yield Event(
-                    self._tenant, SOURCE, name, type_, no, at, at, data, people, PLAYBOOK, digest
-                )  # fmt: skip
+                yield Event(self._tenant, SOURCE, name, type_, no, at, at, data, people, PLAYBOOK, digest)
 
     @property
-    def late(self) -> Set[str]:
+    def late(self) -> set[str]:
         """The order numbers that were delivered on a later calendar day than promised."""
         promises = self.promises
         return {no for no, at in self.delivered.items() if no in promises and at > promises[no]}
@@ -323,9 +320,8 @@ def _review_rows(reviews: Any, numbers: Any) -> tuple[_Reviews, Any]:  # noqa: A
     table = reviews.append_column("at", answered).append_column("order", order)
     known = compute.and_(compute.is_valid(answered), compute.is_valid(order))
     table = table.filter(compute.and_(known, compute.is_valid(table["review_id"]))).combine_chunks()
-    text = compute.binary_join_element_wise(
-        table["review_comment_title"].fill_null(""), table["review_comment_message"].fill_null(""), "\n"
-    )
+    title, message = table["review_comment_title"].fill_null(""), table["review_comment_message"].fill_null("")
+    text = compute.binary_join_element_wise(title, message, pyarrow.scalar("\n", _TEXT))
     text = compute.utf8_slice_codeunits(compute.utf8_trim_whitespace(text), 0, FEEDBACK_TEXT_MAX)
     scores = table["review_score"].fill_null(0)
     columns = _Reviews(table["review_id"].to_pylist(), scores.to_pylist(), text.to_pylist())

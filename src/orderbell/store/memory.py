@@ -126,11 +126,12 @@ class MemoryHost:
             keys.add(heapq.heappop(self._due)[1])
         for key in sorted(keys):
             pending = self.queue.get(key, {})
-            if not any(notice.due_at <= now for notice in pending.values()):
+            known = [notice for notice in pending.values() if notice.created_at <= now]  # a batch may run ahead
+            if not any(notice.due_at <= now for notice in known):
                 continue
             tenant, name = key
             contact = self.contacts.get(key) or Contact(tenant, name)
-            planned = plan(self.shelves[tenant].playbooks, contact, pending.values(), now, self.channels)
+            planned = plan(self.shelves[tenant].playbooks, contact, known, now, self.channels)
             self.messages.extend(planned.messages)
             for fate in planned.fates:
                 del pending[fate.notice.id]

@@ -7,7 +7,6 @@ the event keys, and answers `duplicate` for events that the first try took after
 """
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -25,6 +24,9 @@ from orderbell.store.dedupe import EventKey, Sifted, first_of_each_key, sift
 from orderbell.store.partitions import Month, create_partitions, month_of, months_between
 
 TRIES_MAX = 5
+RACES_MAX = 20
+"""Whoever loses a race has lost it to a turn that went through, so losing many is no sign of a fault."""
+
 FIRST_PAUSE_S = 0.05
 """Before the second try after a lost connection; doubled for each further one."""
 
@@ -136,7 +138,8 @@ class Store:
 
     async def _tried(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Run work in a transaction, again where that can help."""
-        for attempt in itertools.count(1):
+        races = breaks = drops = 0
+        while True:
             try:
                 async with self.pool.acquire() as connection, _transaction(connection):
                     return await work(connection)
@@ -145,18 +148,20 @@ class Store:
             except asyncpg.CheckViolationError:
                 # Somebody dropped a month that this process knew.
                 self._months.clear()
-                if attempt >= TRIES_MAX:
+                drops += 1
+                if drops >= TRIES_MAX:
                     raise
             except RACES as race:
                 count("turn.races")
-                if attempt >= TRIES_MAX:
-                    raise DatabaseUnavailable(f"the turn lost {attempt} races in a row: {race}") from race
+                races += 1
+                if races >= RACES_MAX:
+                    raise DatabaseUnavailable(f"the turn lost {races} races in a row: {race}") from race
             except BREAKS as problem:
                 count("turn.breaks")
-                if attempt >= TRIES_MAX:
+                breaks += 1
+                if breaks >= TRIES_MAX:
                     raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
-                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
-        raise AssertionError
+                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (breaks - 1))
 
     async def _take(self, connection: Connection, shelves: Shelves, events: Sequence[Event]) -> list[Answer]:
         sifted = await _sift(connection, events)
