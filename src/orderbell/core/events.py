@@ -21,6 +21,7 @@ ORDER_NO_MAX = 36  # a UUID with its dashes; the 70-character proof counts on it
 ID_MAX = 200
 EVENT_BYTES_MAX = 256 * 1024
 BATCH_MAX = 1000
+LENIENT_BYTES_MAX = 1024 * 1024  # the second, slow look at a bad body must not keep others waiting
 FUTURE_MAX = timedelta(hours=24)  # clocks of shops are wrong by minutes, not by days
 YEAR_MIN, YEAR_MAX = 1970, 2199  # outside of them a slip of the pen, and sums of dates run out of range
 DETAIL_MAX = 300  # what is quoted from a bad event is cut
@@ -385,9 +386,7 @@ def parse_events(body: bytes, tenant: str, received_at: datetime) -> list[Event 
     try:
         items = _SPLIT(body) if body.lstrip()[:1] == b"[" else [_WHOLE(body)]
     except _NOT_JSON as problem:
-        if b"NaN" in body or b"Infinity" in body:
-            return _parse_leniently(body, tenant, received_at, problem)
-        return [_not_json("the request body", problem).answer("")]
+        return _parse_leniently(body, tenant, received_at, problem)
     if len(items) > BATCH_MAX:
         return [_batch_too_long(len(items))]
     return [parse_event(bytes(item), tenant, received_at) for item in items]
@@ -399,7 +398,10 @@ def _batch_too_long(count: int) -> Answer:
 
 
 def _parse_leniently(body: bytes, tenant: str, received_at: datetime, problem: Exception) -> list[Event | Answer]:
-    # NaN and Infinity are no JSON, yet many encoders write them: find the items that hold one, spare the others.
+    # NaN, Infinity and halves of surrogate pairs (a text cut in the middle of an emoji) are no JSON that anybody must
+    # understand, yet many encoders write them: find the items that hold one, spare the others.
+    if len(body) > LENIENT_BYTES_MAX:
+        return [_not_json("the request body", problem).answer("")]
     try:
         tree = json.loads(body.decode())
     except (ValueError, RecursionError):
@@ -414,16 +416,24 @@ def _parse_tree(item: object, tenant: str, received_at: datetime) -> Event | Ans
     where = _find(item, _is_not_a_number)
     if where is not None:
         detail = f"{where or 'event'}: NaN and Infinity are not numbers in JSON"
-        return Answer(_id_in(item), Status.REFUSED, "not_a_number", where, detail)
+        return _Refusal("not_a_number", where, detail).answer(_id_in(item))
     try:
         raw = json.dumps(item, ensure_ascii=False).encode()
-    except (UnicodeEncodeError, RecursionError) as problem:
+    except UnicodeEncodeError:
+        where = _find(item, _is_no_unicode) or ""
+        detail = f"{where or 'event'}: half a surrogate pair is no character"
+        return _Refusal("wrong_value", where, detail).answer(_id_in(item))
+    except RecursionError as problem:
         return _not_json("the event", problem).answer(_id_in(item))
     return parse_event(raw, tenant, received_at)
 
 
 def _is_not_a_number(leaf: object) -> bool:
     return isinstance(leaf, float) and not math.isfinite(leaf)
+
+
+def _is_no_unicode(leaf: object) -> bool:
+    return isinstance(leaf, str) and _shown(leaf) != leaf
 
 
 def _holds_nul(leaf: object) -> bool:
@@ -436,28 +446,27 @@ def _find(tree: object, is_wrong: Callable[[object], bool]) -> str | None:
     while waiting:
         path, node = waiting.pop()
         if isinstance(node, dict):
-            for name, value in node.items():
-                inner = f"{path}.{_shown(name)}"[:FIELD_MAX]
-                waiting += [(inner, value), (inner, name)]
+            if wrong := next((name for name in node if is_wrong(name)), None):
+                return f"{path}.{_shown(wrong)}".removeprefix(".")[:FIELD_MAX]
+            inner = ((f"{path}.{_shown(name[:FIELD_MAX])}"[:FIELD_MAX], value) for name, value in node.items())
+            waiting += reversed([*inner])
         elif isinstance(node, list):
-            waiting += [(f"{path}[{index}]"[:FIELD_MAX], value) for index, value in enumerate(node)]
+            worth = (index for index, value in enumerate(node) if isinstance(value, dict | list) or is_wrong(value))
+            waiting += reversed([(f"{path}[{index}]"[:FIELD_MAX], node[index]) for index in worth])
         elif is_wrong(node):
             return path.removeprefix(".")
     return None
 
 
 def _shown(text: str) -> str:
-    # Python's own JSON reader lets half surrogates pass, which no answer could carry.
-    return text[:FIELD_MAX].encode(errors="replace").decode()
+    # Python's own JSON reader lets half a surrogate pair pass, which no answer could carry.
+    return text.encode(errors="replace").decode()
 
 
 def parse_event(raw: bytes, tenant: str, received_at: datetime) -> Event | Answer:
     """Read one CloudEvent; what is wrong with it comes back as a refusal that names the field."""
     name = ""
     try:
-        if len(raw) > EVENT_BYTES_MAX:
-            detail = f"the event has {len(raw):,} bytes; at most {EVENT_BYTES_MAX:,} are taken"
-            raise _Refusal("too_large", "", detail)
         wire = _read_wire(raw)
         name = wire.id
         _check_words(wire)
@@ -467,6 +476,9 @@ def parse_event(raw: bytes, tenant: str, received_at: datetime) -> Event | Answe
 
 
 def _read_wire(raw: bytes) -> Wire:
+    if len(raw) > EVENT_BYTES_MAX:
+        detail = f"the event has {len(raw):,} bytes; at most {EVENT_BYTES_MAX:,} are taken"
+        raise _Refusal("too_large", "", detail)
     try:
         return _WIRE(raw)
     except msgspec.ValidationError as problem:
@@ -501,7 +513,7 @@ def _from_validation(prefix: str, problem: msgspec.ValidationError) -> _Refusal:
         text, where = where, ""
     field = prefix + where.rstrip("`").lstrip(".")
     if isinstance(problem.__cause__, _BadMoment):
-        field = f"{field}.{problem.__cause__.field}" if where else prefix + problem.__cause__.field
+        field += problem.__cause__.field
     missing, unknown = _MISSING.fullmatch(text), _UNKNOWN.fullmatch(text)
     if name := missing or unknown:
         field = f"{field.rstrip('.')}.{_shown(name[1])}".lstrip(".")[:FIELD_MAX]
@@ -549,8 +561,9 @@ def _event_of(wire: Wire, tenant: str, received_at: datetime) -> Event:
     if people is not None:
         data = msgspec.structs.replace(data, people=None)
     return Event(
-        tenant, wire.source, wire.id, wire.type, wire.subject, happened_at, received_at, data, people, wire.playbook, digest
-    )
+        tenant, wire.source, wire.id, wire.type, wire.subject, happened_at, received_at, data, people, wire.playbook,
+        digest,
+    )  # fmt: skip
 
 
 def _time_of(moment: datetime | None, received_at: datetime) -> datetime:
@@ -565,7 +578,7 @@ def _time_of(moment: datetime | None, received_at: datetime) -> datetime:
     moment = moment.astimezone(UTC)
     if moment - received_at > FUTURE_MAX:
         raise _Refusal("time_in_future", "time", "time: more than 24 hours in the future; check the shop's clock")
-    return moment if moment < received_at else received_at
+    return min(moment, received_at)
 
 
 def wire_of(event: Event) -> dict[str, Any]:

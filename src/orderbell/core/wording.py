@@ -12,7 +12,7 @@ read as texts, so nothing that a customer writes can pull another value or fake 
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal, get_args
@@ -22,7 +22,17 @@ from msgspec import Struct
 
 from orderbell.core.events import ORDER_NO_MAX
 from orderbell.core.model import ChannelName, Order, Tone
-from orderbell.core.segments import SEPTETS_MAX, UNITS_MAX, clean, cut, is_gsm, measure, plain, utf16_units
+from orderbell.core.segments import (
+    SEPTETS_MAX,
+    UNITS_MAX,
+    clean,
+    cut,
+    is_gsm,
+    measure,
+    one_part,
+    plain,
+    utf16_units,
+)
 from orderbell.errors import OrderBellError
 
 Kind = Literal["text", "code", "money", "date", "span"]
@@ -37,7 +47,12 @@ DAYS_MAX = 999
 _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 _NAME = re.compile(r"\{([a-z_]+)\}")
 _CODED = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)+").fullmatch
-_IS_CODE = re.compile(r"[\x20-\x7e]+").fullmatch
+_CODED_NAMES = frozenset({"reason", "parcel_reason"})
+
+# How values are written: cut for an SMS, in GSM letters only, at full length, or with the exact amounts of a mail.
+_Form = Literal["short", "plain", "long", "mail"]
+_CUT_FORMS = ("short", "plain")
+_SMS_FORMS: dict[bool, tuple[_Form, ...]] = {False: ("short",), True: ("short", "plain")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +146,7 @@ class WordingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     playbooks: dict[str, dict[str, TopicSpec]] = {}
 
 
-class WordingProblem(OrderBellError, ValueError):  # noqa: N818 - a problem of the file, shown beside others
+class WordingProblem(OrderBellError, ValueError):
     """What is wrong with a wording file: `path` in its tree, `message`, and `remedy`."""
 
     def __init__(self, path: tuple[str | int, ...], message: str, remedy: str) -> None:
@@ -191,9 +206,11 @@ class _Template:
 @dataclass(frozen=True, slots=True)
 class _Rungs:
     # The texts of one topic, channel and tone, with all that they show: first the variables, then the phrases.
+    # A text about something unknown is passed over (`needs`); the last is taken whatever it lacks.
     tone: Tone
     templates: tuple[_Template, ...]
-    names: tuple[str, ...]
+    needs: tuple[tuple[str, ...], ...]
+    names: tuple[tuple[str, Kind], ...]
     phrases: tuple[str, ...]
     path: tuple[str | int, ...]
     subject: _Template | None = None
@@ -209,7 +226,7 @@ class _Locale:
     signature: str
     phrases: Mapping[str, _Template]
     widths: Mapping[str, int]
-    vocabularies: Mapping[str, Mapping[str, str]]
+    words: Mapping[str, tuple[Mapping[str, str], int, str]]
     gsm: bool
     ellipsis: str
 
@@ -234,7 +251,7 @@ class Wording:
     def variables(self, topic: str) -> set[str]:
         """The variables that any text of the topic uses, in its phrases and subjects too."""
         found = self._topics.get(topic, {})
-        return {name for toned in found.values() for rungs in toned.values() for name in rungs.names}
+        return {name for toned in found.values() for rungs in toned.values() for name, _kind in rungs.names}
 
     def compose(
         self,
@@ -256,69 +273,63 @@ class Wording:
         rungs = toned[tone]
         if channel == "sms":
             return self._sms(rungs, values, timezone, self._opt_out if marketing else "")
-        shown = self._show(rungs, values, timezone, channel)
-        variant, template = next(_usable(rungs, shown))
-        text = template.fill(shown)
+        shown = self._show(rungs, values, timezone, "mail" if channel == "email" else "long")
+        variant = next(variant for variant, needs in enumerate(rungs.needs) if all(map(shown.get, needs)))
+        text = rungs.templates[variant].fill(shown)
         subject = rungs.subject.fill(shown) if rungs.subject else ""
         return Text(text, subject, rungs.tone, variant, utf16_units(text), 0)
 
     def _sms(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, tail: str) -> Text:
         gsm, signature = self._shared.gsm, self._shared.signature
+        text, variant = "", 0
         # Where one foreign letter in a name would more than halve the room, the text is tried without it.
-        for is_plain in (False, True) if gsm else (False,):
-            shown = self._show(rungs, values, timezone, "sms", is_plain=is_plain)
-            for variant, template in _usable(rungs, shown):
-                text = f"{signature}{template.fill(shown)}{tail}"
-                size = measure(text, gsm=gsm)
-                if size.parts == 1:
-                    return Text(text, "", rungs.tone, variant, size.units, 1)
+        for form in _SMS_FORMS[gsm]:
+            shown = self._show(rungs, values, timezone, form)
+            for variant, template in enumerate(rungs.templates):
+                if all(map(shown.get, rungs.needs[variant])):
+                    text = f"{signature}{template.fill(shown)}{tail}"
+                    units = one_part(text, gsm=gsm)
+                    if units is not None:
+                        return Text(text, "", rungs.tone, variant, units, 1)
+        size = measure(text, gsm=gsm)
         return Text(text, "", rungs.tone, variant, size.units, size.parts)
 
-    def _show(
-        self,
-        rungs: _Rungs,
-        values: Mapping[str, str | int],
-        timezone: str,
-        channel: ChannelName,
-        *,
-        is_plain: bool = False,
-    ) -> dict[str, str]:
+    def _show(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, form: _Form) -> dict[str, str]:
         shown: dict[str, str] = {}
-        for name in rungs.names:
+        for name, kind in rungs.names:
             value = values.get(name)
-            kind = VARIABLES[name].kind
-            if kind == "text":
-                shown[name] = self._text(name, value, channel, is_plain=is_plain)
-            elif kind == "code":
-                shown[name] = _code(value, is_plain=is_plain)
+            if kind == "code":
+                shown[name] = _code(value, form)
+            elif kind == "text":
+                shown[name] = self._text(name, value, form)
             elif not isinstance(value, int):
                 shown[name] = ""
             elif kind == "money":
-                shown[name] = _money(value, exact=channel == "email")
+                shown[name] = _money(value, form)
             elif kind == "date":
                 shown[name] = _date(self._shared.spec, value, timezone)
             else:
                 shown[name] = _span(self._shared.spec.spans, value)
         for name in rungs.phrases:
             phrase = self._shared.phrases[name]
-            shown[name] = phrase.fill(shown) if all(map(shown.__getitem__, phrase.names)) else ""
+            shown[name] = phrase.fill(shown) if all(map(shown.get, phrase.names)) else ""
         return shown
 
-    def _text(self, name: str, value: str | int | None, channel: ChannelName, *, is_plain: bool) -> str:
-        shared = self._shared
-        text = clean(value) if isinstance(value, str) else ""
-        known = shared.vocabularies[name]
-        if text in known:
-            text = known[text]
-        elif name in _CODED_NAMES and _CODED(text):
-            text = ""
-        if is_plain:
+    def _text(self, name: str, value: str | int | None, form: _Form) -> str:
+        vocabulary, units_max, default = self._shared.words[name]
+        if not isinstance(value, str):
+            return default
+        text = clean(value)
+        if vocabulary:
+            if text in vocabulary:
+                text = vocabulary[text]
+            elif name in _CODED_NAMES and _CODED(text):
+                return default
+        if form == "plain":
             text = plain(text)
-        if text:
-            units_max = shared.widths[name] if channel == "sms" else TEXT_MAX
-            text = cut(text, units_max, shared.ellipsis)
-        return text or shared.spec.defaults.get(name, "")
-
+        if form not in _CUT_FORMS:
+            units_max = TEXT_MAX
+        return cut(text, units_max, self._shared.ellipsis) or default
 
     def longest(self, topic: str, *, marketing: bool = False) -> Iterator[Longest]:
         """The most that each SMS text of a topic can take, whatever the values.
@@ -349,30 +360,18 @@ class Wording:
         return Longest((*rungs.path, variant), topic, rungs.tone, last, units, units_max, unsure)
 
 
-_CODED_NAMES = frozenset({"reason", "parcel_reason"})
-
-
-def _usable(rungs: _Rungs, shown: Mapping[str, str]) -> Iterator[tuple[int, _Template]]:
-    # A text about something unknown is passed over; the last is taken whatever it lacks.
-    last = len(rungs.templates) - 1
-    for variant, template in enumerate(rungs.templates):
-        if variant == last or all(map(shown.__getitem__, template.needs)):
-            yield variant, template
-
-
-def _code(value: str | int | None, *, is_plain: bool) -> str:
-    text = "" if value is None else str(value)
-    if len(text) > ORDER_NO_MAX or not _IS_CODE(text):
+def _code(value: str | int | None, form: _Form) -> str:
+    if not isinstance(value, str) or len(value) > ORDER_NO_MAX or not (value.isascii() and value.isprintable()):
         return ""  # intake takes no such code, and half a number is worse than none
-    return text.replace("`", "'") if is_plain else text
+    return value.replace("`", "'") if form == "plain" else value
 
 
-def _money(fen: int, *, exact: bool) -> str:
+def _money(fen: int, form: _Form) -> str:
     # A mail is kept as a receipt, with both decimals; elsewhere 152 reads better than 152.00 (S3-13).
     if not 0 <= fen <= FEN_MAX:
         return ""
     yuan, rest = divmod(fen, 100)
-    return f"{yuan:,}.{rest:02d}" if rest or exact else f"{yuan:,}"
+    return f"{yuan:,}.{rest:02d}" if rest or form == "mail" else f"{yuan:,}"
 
 
 def _date(spec: WordingSpec, seconds: int, timezone: str) -> str:
@@ -440,7 +439,7 @@ class _Compiler:
             raise WordingProblem(("signature",), "a signature has no values", "use no name but {brand}")
         gsm = is_gsm(signature.literal)
         self.shared = _Locale(
-            spec, signature.literal, self.phrases, self.widths(), self.vocabularies(), gsm, ".." if gsm else "…"
+            spec, signature.literal, self.phrases, self.widths(), self.words(), gsm, ".." if gsm else "…"
         )
         self.phrases.update({name: self.phrase(name, source) for name, source in spec.phrases.items()})
 
@@ -462,13 +461,12 @@ class _Compiler:
             self.check_text_name(name, "lengths", name)
             found[name] = length
         dates = [_date_form(spec, month, 30) for month in range(1, 13)]
-        spans = [_span_form(spec.spans.days, count) for count in (1, DAYS_MAX)]
-        spans += [_span_form(spec.spans.hours, count) for count in (1, 72)]
-        spans += [_span_form(spec.spans.minutes, count) for count in (1, 180)]
-        longest = {"date": max(map(utf16_units, dates)), "span": max(map(utf16_units, spans))}
-        return {name: longest.get(VARIABLES[name].kind, length) for name, length in found.items()}
+        spans = _longest_spans(spec.spans)
+        most = {"date": max(map(utf16_units, dates)), "span": max(map(utf16_units, spans))}
+        return {name: most.get(VARIABLES[name].kind, length) for name, length in found.items()}
 
-    def vocabularies(self) -> dict[str, Mapping[str, str]]:
+    def words(self) -> dict[str, tuple[Mapping[str, str], int, str]]:
+        """For each text variable: its words for codes, its greatest length, and its word where there is no value."""
         spec, widths = self.spec, self.widths()
         tables = {"reason": ("reasons", spec.reasons), "parcel_reason": ("reasons", spec.reasons)}
         tables |= {"carrier": ("carriers", spec.carriers), "kind": ("kinds", spec.kinds)}
@@ -478,7 +476,8 @@ class _Compiler:
         for name, word in spec.defaults.items():
             self.check_text_name(name, "defaults", name)
             self.check_word(word, widths[name], "defaults", name)
-        return {name: tables[name][1] if name in tables else {} for name in VARIABLES}
+        texts = [name for name, variable in VARIABLES.items() if variable.kind == "text"]
+        return {name: (tables.get(name, ("", {}))[1], widths[name], spec.defaults.get(name, "")) for name in texts}
 
     @staticmethod
     def check_text_name(name: str, *path: str) -> None:
@@ -544,20 +543,21 @@ class _Compiler:
         templates = tuple(
             self.template(source, (*path, index), multiline=multiline) for index, source in enumerate(sources)
         )
-        return _Rungs(tone, templates, *self.shown(templates), path)
+        needs = (*(tuple(sorted(template.needs)) for template in templates[:-1]), ())
+        return _Rungs(tone, templates, needs, *self.shown(templates), path)
 
-    def shown(self, templates: Sequence[_Template]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def shown(self, templates: Sequence[_Template]) -> tuple[tuple[tuple[str, Kind], ...], tuple[str, ...]]:
         names = {name for template in templates for name in template.names}
         phrases = names & self.phrases.keys()
         names = names - phrases | {inner for name in phrases for inner in self.phrases[name].names}
-        return tuple(sorted(names)), tuple(sorted(phrases))
+        return tuple((name, VARIABLES[name].kind) for name in sorted(names)), tuple(sorted(phrases))
 
     def with_subject(self, rungs: _Rungs, source: str) -> _Rungs:
         if not source:
             return rungs
         subject = self.template(source, (*rungs.path, "subject"))
-        names = self.shown((*rungs.templates, subject))
-        return _Rungs(rungs.tone, rungs.templates, *names, rungs.path, subject)
+        names, phrases = self.shown((*rungs.templates, subject))
+        return replace(rungs, names=names, phrases=phrases, subject=subject)
 
     def template(
         self, source: str, path: tuple[str | int, ...], *, multiline: bool = False, bracketed: bool = False
@@ -610,18 +610,20 @@ def longest(wording: Wording, topics: Collection[str], marketing: Collection[str
 def _forms(spec: WordingSpec, names: Collection[str]) -> str:
     # What else stands in a text: the letters of dates, spans and default words.
     kinds = {VARIABLES[name].kind for name in names}
-    parts: list[str] = [spec.defaults.get(name, "") for name in names]
+    parts = [spec.defaults.get(name, "") for name in names]
     if "date" in kinds:
-        parts += [spec.date.replace("{", "").replace("}", ""), *spec.months]
+        parts += [_date_form(spec, month, 30) for month in range(1, 13)]
     if "span" in kinds:
-        forms = (spec.spans.minutes, spec.spans.hours, spec.spans.days)
-        parts += [form.replace("{count}", "") for pair in forms for form in ((pair,) if isinstance(pair, str) else pair)]
+        parts += _longest_spans(spec.spans)
     return "".join(parts)
 
 
-def sms_problems(
-    wording: Wording, topics: Collection[str], marketing: Collection[str] = ()
-) -> list[WordingProblem]:
+def _longest_spans(spans: SpansSpec) -> list[str]:
+    forms = ((spans.minutes, 180), (spans.hours, 72), (spans.days, DAYS_MAX))
+    return [_span_form(form, count) for form, most in forms for count in (1, most)]
+
+
+def sms_problems(wording: Wording, topics: Collection[str], marketing: Collection[str] = ()) -> list[WordingProblem]:
     """Why some SMS of these topics could exceed one part, or lack what it speaks of; empty if that cannot be.
 
     The last text of every ladder must fit for any value and speak of nothing that may be unknown (S0-17).

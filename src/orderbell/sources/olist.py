@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -44,6 +45,7 @@ SOURCE = "olist"
 PLAYBOOK = "retail"
 TIMEZONE = "America/Sao_Paulo"
 FEEDBACK_TEXT_MAX = 500
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 CANCELLED_AFTER_S = DAY_S
@@ -106,14 +108,14 @@ _PLACED, _FEEDBACK = _RANKS["placed"], _RANKS["feedback"]
 
 
 class _Orders(NamedTuple):
-    """Columns of the orders, sorted by order number; `by` is the end of the promised day in RFC 3339."""
+    """Columns of the orders, sorted by order number; `promise` is by order number."""
 
     no: list[str]
     person: list[str]
     amount_fen: list[int]
     category: list[str]
     status: list[str | None]
-    by: list[str]
+    promise: dict[str, Promised]
 
 
 class _Reviews(NamedTuple):
@@ -148,13 +150,15 @@ class History:
     def events(self) -> Iterator[Event]:
         """All events by time, order number and kind, made while they are read; each call begins anew."""
         makers = _makers(self._orders, self._reviews)
+        last, at = -1, EPOCH
         for batch in self._rows.to_batches(max_chunksize=CHUNK_ROWS):
             columns = (column.to_pylist() for column in batch.columns)
             for seconds, order, rank, review in zip(*columns, strict=True):
                 what, type_ = _KINDS[rank]
                 no = self._orders.no[order]
                 name = f"{no}:{what}" if rank != _FEEDBACK else f"{no}:{what}:{self._reviews.id[review]}"
-                at = datetime.fromtimestamp(seconds, UTC)
+                if seconds != last:  # what happened to an order often happened in pairs
+                    last, at = seconds, datetime.fromtimestamp(seconds, UTC)
                 data = makers[rank](order, review)
                 people = {"buyer": _buyer(self._orders.person[order])} if rank == _PLACED else None
                 digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
@@ -243,6 +247,7 @@ def _chosen_orders(orders: Any, limit: int | None, folder: Path) -> Any:  # noqa
     return orders.sort_by("order_id").combine_chunks()
 
 
+@cache
 def _offset_s(hour: int, fold: int) -> int:
     # Offsets in São Paulo change at full hours and are whole hours since 1914.
     local = datetime(1970, 1, 1, tzinfo=ZoneInfo(TIMEZONE), fold=fold) + timedelta(hours=hour)
@@ -336,7 +341,7 @@ def _order_columns(orders: Any, tables: Mapping[str, Any], promises: Mapping[str
     cents = compute.round(compute.multiply(payments["payment_value"], 100)).cast(_SECONDS)
     paid = pyarrow.table([payments["order_id"], cents], names=["order_id", "cents"])
     sums = paid.group_by("order_id").aggregate([("cents", "sum")])
-    items = tables["order_items"].sort_by([("order_id", "ascending"), ("order_item_id", "ascending")])
+    items = tables["order_items"].sort_by("order_item_id")
     firsts = items.group_by("order_id", use_threads=False).aggregate([("product_id", "first")])
     product = _look_up(numbers, firsts, "order_id", "product_id_first")
     name = _look_up(product, tables["products"], "product_id", "product_category_name")
@@ -346,13 +351,14 @@ def _order_columns(orders: Any, tables: Mapping[str, Any], promises: Mapping[str
     person = _look_up(customer, tables["customers"], "customer_id", "customer_unique_id")
     amount = compute.max_element_wise(_look_up(numbers, sums, "order_id", "cents_sum").fill_null(0), 0)
     listed: list[str] = numbers.to_pylist()
+    known = {at: Promised(by=at.isoformat()) for at in set(promises.values())}  # few days, many orders
     return _Orders(
         no=listed,
         person=compute.coalesce(person, customer, numbers).to_pylist(),
         amount_fen=amount.to_pylist(),
         category=category.fill_null("").to_pylist(),
         status=orders["order_status"].to_pylist(),
-        by=[promises[no].isoformat() if no in promises else "" for no in listed],
+        promise={no: known[at] for no, at in promises.items()},
     )
 
 
@@ -362,11 +368,10 @@ def _look_up(keys: Any, table: Any, key: str, value: str) -> Any:  # noqa: ANN40
 
 
 def _moments(numbers: list[str], seconds: Any) -> dict[str, datetime]:  # noqa: ANN401 - an array
-    return {
-        no: datetime.fromtimestamp(at, UTC)
-        for no, at in zip(numbers, seconds.to_pylist(), strict=True)
-        if at is not None
-    }
+    encoded = seconds.dictionary_encode()
+    moments = [None if at is None else datetime.fromtimestamp(at, UTC) for at in encoded.dictionary.to_pylist()]
+    pairs = zip(numbers, encoded.indices.to_pylist(), strict=True)
+    return {no: at for no, index in pairs if index is not None and (at := moments[index]) is not None}
 
 
 def _count_types(ranks: Any) -> dict[str, int]:  # noqa: ANN401 - a column
@@ -388,7 +393,7 @@ def _makers(orders: _Orders, reviews: _Reviews) -> tuple[Callable[[int, int], Da
 
     makers: dict[str, Callable[[int, int], Data]] = {
         "placed": place,
-        "promised": lambda order, _: Promised(by=orders.by[order]),
+        "promised": lambda order, _: orders.promise[orders.no[order]],
         "paid": lambda order, _: Amount(amount_fen=orders.amount_fen[order]),
         "shipped": lambda *_: shipped,
         "picked_up": lambda *_: picked_up,
