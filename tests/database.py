@@ -84,7 +84,7 @@ def _start() -> DatabaseServer:
     bundled = folder = None
     if not url:
         # A short path that any user may enter: the server does not run as root.
-        folder = tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp", ignore_cleanup_errors=True)  # noqa: S108
+        folder = tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp", ignore_cleanup_errors=True)
         Path(folder.name).chmod(0o755)
         bundled = embedded.start(Path(folder.name) / "pg", settings=SETTINGS)
         url = bundled.dsn

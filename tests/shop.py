@@ -72,11 +72,25 @@ def shelves(*tenants: str) -> dict[str, Shelf]:
 
 
 def event(
-    name: str, order_no: str = "A1", kind: str = "order.placed", *, tenant: str = TENANT, after_s: float = 0, **data: Any
+    name: str,
+    order_no: str = "A1",
+    kind: str = "order.placed",
+    *,
+    tenant: str = TENANT,
+    after_s: float = 0,
+    **data: Any,
 ) -> Event:
     """An event as intake reads it, `after_s` seconds after noon."""
     at = NOON + timedelta(seconds=after_s)
-    wire = {"specversion": "1.0", "id": name, "source": "shop", "type": kind, "subject": order_no, "time": at, "data": data}
+    wire = {
+        "specversion": "1.0",
+        "id": name,
+        "source": "shop",
+        "type": kind,
+        "subject": order_no,
+        "time": at,
+        "data": data,
+    }
     parsed = parse_event(msgspec.json.encode(wire), tenant, at)
     assert isinstance(parsed, Event), parsed
     return parsed

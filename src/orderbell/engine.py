@@ -215,7 +215,7 @@ class Intake:
             self._fail(batch, DatabaseUnavailable("the process was stopped while it decided the events"))
             raise
         except Exception as problem:  # noqa: BLE001 - whatever it is belongs to the callers, and the lane goes on
-            log.error("turn failed", events=len(events), problem=f"{type(problem).__name__}: {problem}")
+            log.warning("turn failed", events=len(events), problem=f"{type(problem).__name__}: {problem}")
             self._fail(batch, problem)
         else:
             count("intake.events", len(events))

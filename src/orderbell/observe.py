@@ -23,7 +23,9 @@ FAILPOINTS_SEED = "ORDERBELL_FAILPOINTS_SEED"
 
 _MASK = "***"
 # Values under these names are never shown, whatever they hold.
-_HIDDEN_NAME = re.compile(r"password|secret|token|api_?key|authorization|cookie|(^|_)(phone|email|address|to)$", re.I)
+_HIDDEN_NAME = re.compile(
+    r"password|secret|token|api_?key|authorization|cookie|(^|_)(phone|email|address|to)$", re.IGNORECASE
+)
 _MAIL = re.compile(r"([\w.+-])[\w.+-]*@([\w-]+(\.[\w-]+)+)")
 # A mobile number of mainland China, perhaps with its country code, or any number in international form.
 _PHONE = re.compile(r"(?<![\w.])((?:\+?86[ -]?)?1[3-9]\d)\d{4}(\d{4})(?!\w)|(?<!\w)(\+\d{3})\d{3,10}(\d{2})(?!\w)")
@@ -105,7 +107,7 @@ def counts() -> dict[str, int]:
     return dict(_counts)
 
 
-class FailpointReached(Exception):  # noqa: N818 - it is a fact, and not one that anybody should handle
+class FailpointReached(Exception):
     """A failpoint armed with `raise` was reached."""
 
 
@@ -116,7 +118,7 @@ class _Arm(Struct):
     at: int = 0
     onwards: bool = False
     share: float = 0.0
-    dice: random.Random = random.Random(0)  # noqa: RUF012, S311 - replaced for each arm; replayable, not secret
+    dice: random.Random = random.Random(0)  # noqa: S311 - replaced for each arm; replayable, not secret
     visits: int = 0
 
     def hit(self) -> bool:
@@ -127,7 +129,9 @@ class _Arm(Struct):
         return self.visits == self.at or (self.onwards and self.visits > self.at)
 
 
-_ARM = re.compile(r"(?P<name>[\w.]+)=(?P<action>kill|raise|pause:\d+)(@((?P<at>\d+)(?P<onwards>\+?)|(?P<share>[\d.]+)%))?")
+_ARM = re.compile(
+    r"(?P<name>[\w.]+)=(?P<action>kill|raise|pause:\d+)(@((?P<share>\d+(\.\d+)?)%|(?P<at>\d+)(?P<onwards>\+?)))?"
+)
 _arms: dict[str, _Arm] = {}
 
 
@@ -159,7 +163,8 @@ def arm_failpoints(arms: str, seed: int = 0) -> None:
     for text in filter(None, (part.strip() for part in arms.split(","))):
         found = _ARM.fullmatch(text)
         if found is None:
-            raise SettingsInvalid(f"{FAILPOINTS}: {text!r} is not NAME=kill|raise|pause:MS, perhaps with @3, @3+ or @5%")
+            form = "NAME=kill|raise|pause:MS, perhaps with @3, @3+ or @5%"
+            raise SettingsInvalid(f"{FAILPOINTS}: {text!r} does not follow {form}")
         share = float(found["share"] or 0) / 100
         onwards = found["onwards"] == "+" or (not share and found["at"] is None)
         dice = random.Random(f"{seed}:{found['name']}")  # noqa: S311 - replayable, not secret

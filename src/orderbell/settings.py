@@ -95,5 +95,5 @@ def _check_known(name: str, where: str, prefix: str) -> None:
     known = Settings.__struct_fields__
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
-        meant = f"; did you mean {prefix and prefix + near[0].upper() or near[0]}?" if near else ""
+        meant = f"; did you mean {prefix + near[0].upper() if prefix else near[0]}?" if near else ""
         raise SettingsInvalid(f"{where} is no setting{meant} Known: {', '.join(known)}")

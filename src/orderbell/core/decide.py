@@ -60,13 +60,14 @@ def _open_order(playbook: Playbook, event: Event, now: datetime) -> Order:
 class _Draft:
     """A decision in the making: the facts as folded, the changes since, the effects so far."""
 
-    __slots__ = ("changes", "data", "effects", "event", "now", "order", "playbook", "touched", "verdict")
+    __slots__ = ("cause", "changes", "data", "effects", "event", "now", "order", "playbook", "touched", "verdict")
 
     def __init__(
         self, playbook: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...]
     ) -> None:
         self.playbook, self.event, self.now, self.data = playbook, event, now, event.data
         self.verdict = Reason.APPLIED
+        self.cause = event.type
         self.effects: list[Effect] = []
         fresh = order is None
         base = _open_order(playbook, event, now) if order is None else order
@@ -124,6 +125,7 @@ class _Draft:
         if deadline is None or due_at is None or due_at > self.now:
             self.verdict = Reason.TIMER_GONE
             return
+        self.cause = f"deadline {name}"
         anchor = deadline.anchor(self.order)
         self.changes["fired"] = self.order.fired | {name: anchor}
         for anomaly in deadline.open:
@@ -144,6 +146,7 @@ class _Draft:
             notice = Notice(
                 self.new_id(), self.order.tenant, party.contact, self.order.no, party.role, self.playbook.name, topic,
                 self.now, self.now + rule.wait, self.now + rule.within, self.now + rule.valid_for, tone, values,
+                cause=self.cause,
             )  # fmt: skip
             self.effects.append(SendNotice(notice, reason))
 

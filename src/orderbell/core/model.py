@@ -168,6 +168,7 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
     tone: Tone = "calm"
     values: dict[str, Value] = {}
     held: Literal["", "quiet_hours"] = ""
+    cause: str = ""  # the type of the event, or `deadline NAME`
 
 
 class Contact(Struct, frozen=True, array_like=True, gc=False):
@@ -297,6 +298,7 @@ class Message(Struct, frozen=True, array_like=True, gc=False):
     told_at: datetime
     valid_until: datetime
     tone: Tone = "calm"
+    cause: str = ""
 
 
 class Fate(Struct, frozen=True, array_like=True, gc=False):

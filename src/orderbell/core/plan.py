@@ -131,6 +131,6 @@ def _write(
     message = Message(
         derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
         notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,), notice.created_at, now,
-        notice.valid_until, notice.tone,
+        notice.valid_until, notice.tone, notice.cause,
     )  # fmt: skip
     return [message]

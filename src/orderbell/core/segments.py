@@ -125,16 +125,19 @@ def cut(text: str, units_max: int, ellipsis: str) -> str:
     if utf16_units(text) <= units_max:
         return text
     room = units_max - len(ellipsis)
-    used = kept = flags = 0
+    head = text[: room + 1]
+    if head.isascii() or (head.isalnum() and utf16_units(head) == len(head)):
+        return head[:room].rstrip() + ellipsis  # letters that stand alone: nearly all names
+    used = kept = flags = index = 0
     before = ""
-    for index, character in enumerate(text):
+    while used <= room:
+        character = text[index]
         if not _continues(before, character, flags):
             kept = index
         used += 1 + (character > "\uffff")
-        if used > room:
-            break
         flags = flags + 1 if _REGIONAL[0] <= character <= _REGIONAL[1] else 0
         before = character
+        index += 1
     return text[:kept].rstrip() + ellipsis if kept else ""
 
 

@@ -12,6 +12,7 @@ from orderbell.insight.summary import Summary, Tally
 from orderbell.store.memory import MemoryHost
 
 BATCH = 500
+AFTERMATH = timedelta(days=30)  # after the last event, so that what is still open grows late
 
 
 def run_backtest(
@@ -25,7 +26,7 @@ def run_backtest(
 ) -> tuple[Summary, MemoryHost]:
     """Run events in the order of their arrival through the pure core; deadlines fire and notices are planned between.
 
-    `until` lets time pass after the last event, so that what is still open grows late; default: thirty days.
+    `until` lets time pass after the last event, default: `AFTERMATH`.
     """
     host = MemoryHost({tenant: shelf}, keep_journal=False)
     began = perf_counter()
@@ -39,7 +40,7 @@ def run_backtest(
         if progress is not None:
             progress(len(batch))
     if last is not None:
-        host.advance(until or last + timedelta(days=30))
+        host.advance(until or last + AFTERMATH)
     seconds = perf_counter() - began
     for message in host.messages:
         tally.message(message)

@@ -1,1 +1,1 @@
-"""The only room that knows PostgreSQL: the bundled server, migrations, named batch statements, the turn's transaction."""
+"""The only room that knows PostgreSQL: the bundled server, migrations, batch statements, the turn's transaction."""

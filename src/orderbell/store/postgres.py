@@ -52,12 +52,12 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Result = TypeVar("Result")
 
 
-class _MonthMissing(Exception):
-    """The turn must be run again with partitions for these instants."""
+class _MonthsMissing(Exception):
+    """The turn must be run again with these partitions."""
 
-    def __init__(self, first: datetime, last: datetime) -> None:
-        super().__init__(first, last)
-        self.first, self.last = first, last
+    def __init__(self, months: set[Month]) -> None:
+        super().__init__(months)
+        self.months = months
 
 
 class Store:
@@ -124,11 +124,13 @@ class Store:
 
     async def ensure_partitions(self, at_first: datetime, at_last: datetime) -> None:
         """See to it that the journal takes lines from `at_first` to `at_last`; known months cost nothing."""
-        missing = [month for month in months_between(at_first, at_last) if month not in self._months]
-        if missing:
+        await self._guarded(self._create(set(months_between(at_first, at_last)) - self._months))
+
+    async def _create(self, months: set[Month]) -> None:
+        if months:
             async with self.pool.acquire() as connection:
-                await create_partitions(connection, missing)
-            self._months.update(missing)
+                await create_partitions(connection, sorted(months))
+            self._months |= months
 
     async def _guarded(self, call: Awaitable[Result]) -> Result:
         try:
@@ -143,8 +145,8 @@ class Store:
             try:
                 async with self.pool.acquire() as connection, _transaction(connection):
                     return await work(connection)
-            except _MonthMissing as missing:
-                await self._guarded(self.ensure_partitions(missing.first, missing.last))
+            except _MonthsMissing as missing:
+                await self._guarded(self._create(missing.months))
             except asyncpg.CheckViolationError:
                 # Somebody dropped a month that this process knew.
                 self._months.clear()
@@ -182,7 +184,7 @@ class Store:
         orders = await _lock_orders(connection, due, statements.LOCK_FREE_ORDERS)
         if len(orders) < len(due):
             lost = sorted(key for key in due if key not in orders)
-            await connection.execute(statements.DROP_LOST_TIMERS, *rows.columns(lost, 2))
+            await connection.execute(statements.DROP_LOST_TIMERS, *rows.keys(lost))
         keys = [key for key in due if key in orders]
         turn = run_turn(shelves, [], orders, {}, keys, until)
         timers = rows.timer_rows(orders, turn)
@@ -195,33 +197,30 @@ class Store:
         self._check_months(turn)
         new = [order for key, order in turn.orders.items() if key in turn.created]
         if new:
-            added = await connection.execute(statements.ADD_ORDERS, *rows.new_order_columns(new, shelves))
+            added = await connection.execute(statements.ADD_ORDERS, *rows.new_orders(new, shelves))
             _expect(added, len(new), "orders")
         if turn.contacts:
             await _write_contacts(connection, turn)
         changed = [order for key, order in turn.orders.items() if key not in turn.created]
         await connection.execute(
-            statements.WRITE,
-            *rows.journal_columns(turn.entries),
-            *rows.changed_order_columns(changed, shelves),
-            *rows.columns(((*key, due_at) for key, due_at in timers.armed.items()), 3),
-            *rows.columns(timers.cleared, 2),
-            *rows.queue_columns(turn.notices, shelves),
-        )
+            statements.WRITE, *rows.changed_orders(changed, shelves), *rows.armed_timers(timers),
+            *rows.keys(timers.cleared), *rows.queue(turn.notices, shelves),
+        )  # fmt: skip
         if turn.anomalies:
-            await connection.execute(statements.PUT_ANOMALIES, *rows.anomaly_columns(turn.anomalies.values()))
+            await connection.execute(statements.PUT_ANOMALIES, *rows.anomalies(turn.anomalies.values()))
         if turn.cases:
-            await connection.execute(statements.PUT_CASES, *rows.case_columns(turn.cases.values()))
+            await connection.execute(statements.PUT_CASES, *rows.cases(turn.cases.values()))
+        lines = map(rows.journal_row, turn.entries)
+        await connection.copy_records_to_table("journal", records=lines, columns=rows.JOURNAL)
 
     def _check_months(self, turn: Turn) -> None:
         instants = [entry.at for entry in turn.entries]
         if instants:
-            first, last = min(instants), max(instants)
-            # Only the two ends are asked for: a batch over more months than that waits a little longer.
-            if not {month_of(at) for at in (first, last)} <= self._months or month_of(first) != month_of(last):
-                missing = {month_of(at) for at in instants} - self._months
-                if missing:
-                    raise _MonthMissing(first, last)
+            ends = {month_of(min(instants)), month_of(max(instants))}
+            # Nearly every batch lies in one month: then its ends tell all.
+            missing = (ends if len(ends) == 1 else {month_of(at) for at in instants}) - self._months
+            if missing:
+                raise _MonthsMissing(missing)
 
 
 @asynccontextmanager
@@ -246,10 +245,10 @@ async def _keep(connection: Connection) -> None:
 
 async def _sift(connection: Connection, events: Sequence[Event]) -> Sifted:
     firsts = first_of_each_key(events)
-    keys = rows.key_columns(firsts)
+    wanted = rows.event_keys(firsts)
     known: dict[EventKey, bytes] = {}
-    if _affected(await connection.execute(statements.TAKE_KEYS, *keys)) < len(firsts):
-        found = await connection.fetch(statements.KNOWN_KEYS, *keys[:3])
+    if _affected(await connection.execute(statements.TAKE_KEYS, *wanted)) < len(firsts):
+        found = await connection.fetch(statements.KNOWN_KEYS, *wanted[:3])
         known = {firsts[row["place"] - 1].key: row["body_hash"] for row in found if not row["fresh"]}
     failpoint("turn.after_keys")
     return sift(events, known)
@@ -258,7 +257,7 @@ async def _sift(connection: Connection, events: Sequence[Event]) -> Sifted:
 async def _lock_orders(
     connection: Connection, keys: Iterable[Key], statement: str = statements.LOCK_ORDERS
 ) -> dict[Key, Order]:
-    wanted = rows.columns(keys, 2)
+    wanted = rows.keys(keys)
     found = await connection.fetch(statement, *wanted) if wanted[0] else []
     orders = (decode_order(row["state"]) for row in found)
     return {(order.tenant, order.no): order for order in orders}
@@ -267,7 +266,7 @@ async def _lock_orders(
 async def _lock_contacts(connection: Connection, keys: set[Key]) -> dict[Key, Contact]:
     if not keys:
         return {}
-    found = await connection.fetch(statements.LOCK_CONTACTS, *rows.columns(keys, 2))
+    found = await connection.fetch(statements.LOCK_CONTACTS, *rows.keys(keys))
     contacts = (decode_contact(row["body"]) for row in found)
     return {contact.key: contact for contact in contacts}
 
@@ -276,11 +275,11 @@ async def _write_contacts(connection: Connection, turn: Turn) -> None:
     updated_at = max(entry.at for entry in turn.entries)
     new = [contact for key, contact in turn.contacts.items() if key in turn.new_contacts]
     if new:
-        added = await connection.execute(statements.ADD_CONTACTS, *rows.contact_columns(new, updated_at))
+        added = await connection.execute(statements.ADD_CONTACTS, *rows.contacts(new, updated_at))
         _expect(added, len(new), "contacts")
     changed = [contact for key, contact in turn.contacts.items() if key not in turn.new_contacts]
     if changed:
-        await connection.execute(statements.CHANGE_CONTACTS, *rows.contact_columns(changed, updated_at))
+        await connection.execute(statements.CHANGE_CONTACTS, *rows.contacts(changed, updated_at))
 
 
 def _mend(timers: rows.TimerRows, order: Order, claimed_at: datetime, until: datetime) -> None:
@@ -288,8 +287,7 @@ def _mend(timers: rows.TimerRows, order: Order, claimed_at: datetime, until: dat
     key = (order.tenant, order.no)
     due_at = order.next_due_at
     if due_at is None:
-        if key not in timers.cleared:
-            timers.cleared.append(key)
+        timers.cleared.add(key)
     elif due_at <= until:
         count("timers.postponed")
         timers.armed[key] = until + POSTPONED

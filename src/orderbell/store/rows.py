@@ -1,7 +1,8 @@
-"""What a turn changed, turned on its side: one list per column, as the array statements take it."""
+"""What a turn changed, turned on its side: one column per argument, as the statements take it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 from msgspec import Struct, field
 
@@ -9,8 +10,15 @@ from orderbell.core.decide import light
 from orderbell.core.events import Event, encode_json, wire_of
 from orderbell.core.model import LANES, Contact, Entry, Light, Notice, Order, encode_state
 from orderbell.core.turn import AnomalyLine, CaseLine, Key, Shelf, Turn
+from orderbell.store.statements import SEPARATOR
 
-Columns = list[list[object]]
+Arguments = list[object]
+JOURNAL = (
+    "tenant", "order_no", "version", "at", "type", "source", "event_id", "verdict", "stage", "event", "decision",
+    "detail",
+)  # fmt: skip
+"""Columns of the journal in the order of `journal_row`."""
+
 _LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES)}
 
 
@@ -18,48 +26,67 @@ class TimerRows(Struct):
     """What becomes of the timer rows of a turn: new times, and orders that wait for nothing more."""
 
     armed: dict[Key, datetime] = field(default_factory=dict)
-    cleared: list[Key] = field(default_factory=list)
+    cleared: set[Key] = field(default_factory=set)
 
 
-def columns(rows: Iterable[Sequence[object]], width: int) -> Columns:
-    """Return the columns of rows; `width` empty ones when there is no row."""
-    made = [list(column) for column in zip(*rows, strict=True)]
-    return made or [[] for _ in range(width)]
+def packed(texts: Sequence[str]) -> str:
+    """Pack texts into one, for the statements that take them so.
+
+    Raises:
+        ValueError: A text holds the separator, or a lone text is empty, which could not be told from none.
+    """
+    made = SEPARATOR.join(texts)
+    if made.count(SEPARATOR) != max(len(texts) - 1, 0) or (texts and not made):
+        raise ValueError("a name that the database keeps is empty or holds control characters")
+    return made
 
 
-def key_columns(events: Iterable[Event]) -> Columns:
+def arguments(rows: Iterable[Sequence[object]], kinds: str) -> Arguments:
+    """Turn rows on their side; `kinds` has a letter per column: `t` a text, to be packed, `a` anything else."""
+    turned = list(zip(*rows, strict=True)) or [()] * len(kinds)
+    return [
+        packed(cast("Sequence[str]", column)) if kind == "t" else column
+        for kind, column in zip(kinds, turned, strict=True)
+    ]
+
+
+def event_keys(events: Iterable[Event]) -> Arguments:
     """Columns of `event_key`."""
-    return columns(((e.tenant, e.source, e.id, e.body_hash, e.received_at) for e in events), 5)
+    return arguments([(e.tenant, e.source, e.id, e.body_hash, e.received_at) for e in events], "tttaa")
 
 
-def journal_columns(entries: Iterable[Entry]) -> Columns:
-    """Columns of `journal`."""
-    return columns((_journal_row(entry) for entry in entries), 12)
+def keys(wanted: Iterable[Key]) -> Arguments:
+    """Tenants and names of orders or contacts."""
+    return arguments(wanted, "tt")
 
 
-def _journal_row(entry: Entry) -> tuple[object, ...]:
+def journal_row(entry: Entry) -> tuple[object, ...]:
+    """Return a line of `journal`."""
     event = entry.event
     return (
         event.tenant, event.order_no, entry.version, entry.at, event.type, event.source, event.id, entry.verdict,
-        entry.stage, encode_json(wire_of(event)), entry.decision, entry.detail,
+        entry.stage, encode_json(wire_of(event)), entry.decision, _storable(entry.detail),
     )  # fmt: skip
 
 
-def new_order_columns(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Columns:
+def _storable(text: str) -> str:
+    # The words of an exception may be anything; PostgreSQL's texts hold no NUL and no half of a character.
+    return text if text.isprintable() else text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+def new_orders(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Arguments:
     """Columns of `orders` for an INSERT."""
-    rows = (
+    rows = [
         (o.tenant, o.no, o.version, o.playbook, o.stage, _light_of(shelves, o), o.opened_at, o.updated_at, encode_state(o))
         for o in orders
-    )  # fmt: skip
-    return columns(rows, 9)
+    ]  # fmt: skip
+    return arguments(rows, "ttatttaaa")
 
 
-def changed_order_columns(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Columns:
+def changed_orders(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Arguments:
     """Columns of `orders` for an UPDATE; the playbook and the beginning of an order never change."""
-    rows = (
-        (o.tenant, o.no, o.version, o.stage, _light_of(shelves, o), o.updated_at, encode_state(o)) for o in orders
-    )
-    return columns(rows, 7)
+    rows = [(o.tenant, o.no, o.version, o.stage, _light_of(shelves, o), o.updated_at, encode_state(o)) for o in orders]
+    return arguments(rows, "ttattaa")
 
 
 def _light_of(shelves: Mapping[str, Shelf], order: Order) -> Light:
@@ -76,18 +103,21 @@ def timer_rows(before: Mapping[Key, Order], turn: Turn) -> TimerRows:
         due_at = order.next_due_at
         if due_at != (old.next_due_at if old is not None else None):
             if due_at is None:
-                rows.cleared.append(key)
+                rows.cleared.add(key)
             else:
                 rows.armed[key] = due_at
     return rows
 
 
-def queue_columns(notices: Iterable[Notice], shelves: Mapping[str, Shelf]) -> Columns:
+def armed_timers(timers: TimerRows) -> Arguments:
+    """Columns of `timer`."""
+    return arguments([(*key, due_at) for key, due_at in timers.armed.items()], "tta")
+
+
+def queue(notices: Iterable[Notice], shelves: Mapping[str, Shelf]) -> Arguments:
     """Columns of `queue`."""
-    rows = (
-        (n.tenant, n.contact, n.id, _lane_number(shelves, n), n.due_at, encode_state(n)) for n in notices
-    )
-    return columns(rows, 6)
+    rows = [(n.tenant, n.contact, n.id, _lane_number(shelves, n), n.due_at, encode_state(n)) for n in notices]
+    return arguments(rows, "ttaaaa")
 
 
 def _lane_number(shelves: Mapping[str, Shelf], notice: Notice) -> int:
@@ -96,20 +126,20 @@ def _lane_number(shelves: Mapping[str, Shelf], notice: Notice) -> int:
     return _LANE_NUMBERS[rule.lane if rule is not None else "service"]
 
 
-def contact_columns(contacts: Iterable[Contact], updated_at: datetime) -> Columns:
+def contacts(people: Iterable[Contact], updated_at: datetime) -> Arguments:
     """Columns of `contact`."""
-    return columns(((c.tenant, c.id, encode_state(c), updated_at) for c in contacts), 4)
+    return arguments([(c.tenant, c.id, encode_state(c), updated_at) for c in people], "ttaa")
 
 
-def anomaly_columns(lines: Iterable[AnomalyLine]) -> Columns:
+def anomalies(lines: Iterable[AnomalyLine]) -> Arguments:
     """Columns of `anomaly`."""
-    return columns(((a.tenant, a.order_no, a.name, a.opened_at, a.closed_at) for a in lines), 5)
+    return arguments([(a.tenant, a.order_no, a.name, a.opened_at, a.closed_at) for a in lines], "tttaa")
 
 
-def case_columns(lines: Iterable[CaseLine]) -> Columns:
+def cases(lines: Iterable[CaseLine]) -> Arguments:
     """Columns of `cases`."""
-    rows = (
+    rows = [
         (c.tenant, c.case.id, c.order_no, c.case.anomaly, c.case.kind, c.case.owner, c.case.state, c.case.opened_at, c.closed_at)
         for c in lines
-    )  # fmt: skip
-    return columns(rows, 9)
+    ]  # fmt: skip
+    return arguments(rows, "tatttttaa")

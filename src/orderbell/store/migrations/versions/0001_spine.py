@@ -72,6 +72,8 @@ STATEMENTS = (
         tenant text NOT NULL, attempt_id bytea NOT NULL, message_id bytea NOT NULL, attempt_no integer NOT NULL,
         provider text NOT NULL, outcome text NOT NULL, detail text NOT NULL, started_at timestamptz,
         ended_at timestamptz NOT NULL, PRIMARY KEY (tenant, attempt_id))""",
+    # a provider's late word names the attempt alone
+    "CREATE INDEX IF NOT EXISTS attempt_key ON attempt (attempt_id)",
     """CREATE TABLE IF NOT EXISTS contact (
         tenant text NOT NULL, contact text NOT NULL, body bytea NOT NULL, updated_at timestamptz NOT NULL,
         PRIMARY KEY (tenant, contact)) WITH (fillfactor = 80)""",
@@ -90,9 +92,13 @@ STATEMENTS = (
     # who sends: a lease that its holder renews; what a dead holder left in `sending` becomes unknown
     """CREATE TABLE IF NOT EXISTS worker (
         worker bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, name text NOT NULL, lease_until timestamptz NOT NULL)""",
-    # how far each provider's receipts have been read
+    # one row per request under way, with the ids of its attempts in a row: finds what a dead holder left in `sending`
+    # without an index on the status of messages, which would keep their updates from being HOT
+    f"""CREATE TABLE IF NOT EXISTS flight (
+        flight bytea PRIMARY KEY, worker bigint NOT NULL, provider text NOT NULL, attempts bytea NOT NULL) WITH ({HOT})""",
+    # how far each provider's receipts have been read, and by which holder of a lease
     """CREATE TABLE IF NOT EXISTS receipt_cursor (
-        provider text PRIMARY KEY, cursor text NOT NULL)""",
+        provider text PRIMARY KEY, cursor text NOT NULL, reader bigint NOT NULL DEFAULT 0)""",
 )
 
 

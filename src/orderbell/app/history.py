@@ -1,0 +1,106 @@
+"""Backtests, replays and scenarios for the command line: reads, runs, shows progress."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from orderbell.app.database import open_database, open_store
+from orderbell.app.replay import Progress, Replay
+from orderbell.app.sandboxed import sandbox_process
+from orderbell.app.terminal import progress_bar
+from orderbell.channels.sandbox import SandboxChannel
+from orderbell.core.events import Answer, Event
+from orderbell.core.model import Message, Order
+from orderbell.core.turn import Key, Shelf
+from orderbell.errors import HistoryUnreadable
+from orderbell.insight.backtest import run_backtest
+from orderbell.insight.scenarios import TENANT, Host, Report, read_scenarios, run_scenario
+from orderbell.insight.summary import Summary, Tally
+from orderbell.settings import Settings
+from orderbell.sources.olist import History, read_olist
+from orderbell.store.memory import MemoryHost
+from orderbell.store.tenants import add_tenant
+
+READERS = {"olist": read_olist}
+CONNECTIONS = 6
+
+
+def read_history(folder: Path, limit: int | None, tenant: str, kind: str = "olist") -> History:
+    """Read a folder of past orders; HistoryUnreadable says what is missing."""
+    if kind not in READERS:
+        raise HistoryUnreadable(f"there is no reader for {kind!r}; known: {', '.join(READERS)}")
+    return READERS[kind](folder, tenant=tenant, limit=limit)
+
+
+def backtest(folder: Path, shelf: Shelf, limit: int | None, console: Console) -> Summary:
+    """Run past orders through the pure core, in memory."""
+    history = read_history(folder, limit, "backtest")
+    tally = Tally(history.promises, history.delivered, history.late)
+    with progress_bar(console, "Deciding", history.event_count) as (bar, task):
+        summary, _ = run_backtest(
+            history.events, shelf, tally, tenant="backtest", progress=lambda count: bar.advance(task, count)
+        )  # fmt: skip
+    return summary
+
+
+async def replay(
+    kind: str, folder: Path, shelf: Shelf, limit: int | None, settings: Settings, console: Console
+) -> tuple[str, Summary]:
+    """Run past orders through PostgreSQL and the sandbox, under a tenant of their own; its name and the figures."""
+    tenant = f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    history = await asyncio.to_thread(read_history, folder, limit, tenant, kind)
+    tally = Tally(history.promises, history.delivered, history.late)
+    with progress_bar(console, "Replaying", history.event_count) as (bar, task):
+
+        def show(progress: Progress) -> None:
+            word = f"{progress.at:%Y-%m-%d}, {progress.message_count:,} messages handed over"
+            bar.update(task, completed=progress.event_count, word=word)
+
+        async with (
+            open_database(settings) as dsn,
+            open_store(dsn, CONNECTIONS) as store,
+            sandbox_process(settings) as url,
+        ):
+            await add_tenant(store.pool, tenant, shelf)
+            channel = SandboxChannel(url)
+            try:
+                run = Replay(store, shelf, channel, tenant=tenant)
+                summary = await run.run(history.events, tally, first_at=history.first_at, progress=show)
+            finally:
+                await channel.close()
+    return tenant, summary
+
+
+class MemoryScenarioHost:
+    """The in-memory host as scenarios want it."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.memory = MemoryHost({TENANT: shelf})
+
+    async def feed(self, events: Sequence[Event]) -> list[Answer]:
+        """Take a batch in."""
+        return self.memory.feed(events)
+
+    async def advance(self, until: datetime) -> None:
+        """Let time pass."""
+        self.memory.advance(until)
+
+    async def order(self, key: Key) -> Order | None:
+        """The order as it stands."""
+        return self.memory.orders.get(key)
+
+    async def messages(self) -> list[Message]:
+        """Every message so far."""
+        return self.memory.messages
+
+
+async def simulate(files: Sequence[Path], shelf: Shelf) -> list[Report]:
+    """Run scenario files in memory."""
+
+    async def open_host(_start: datetime) -> Host:
+        return MemoryScenarioHost(shelf)
+
+    return [await run_scenario(scenario, shelf, open_host) for file in files for scenario in read_scenarios(file)]

@@ -1,0 +1,196 @@
+"""The named statements of sending, from the queue to the last receipt, and nothing else.
+
+A contact's row is the one lock of its queue: whoever holds it may read, move and delete what waits for that
+contact. It is only ever taken with SKIP LOCKED, so nothing here waits for a turn. Messages are fenced by the
+id of their live attempt and, where the word is not final, by the worker that made the attempt.
+
+Arrays come sorted by attempt id, so that transactions that settle the same messages take them in one order.
+"""
+
+# As in the turn, plans must not depend on statistics of tables that are empty at one moment and full the next;
+# the claims must moreover read their index in order, or a LIMIT would first sort everything that is due.
+BEGIN = """
+BEGIN;
+SET LOCAL plan_cache_mode = force_generic_plan;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_sort = off;
+SET LOCAL jit = off
+"""
+
+LOOK = """
+SELECT EXISTS (SELECT FROM queue WHERE lane = ANY ($2::smallint[]) AND due_at <= $1) AS notices,
+    EXISTS (SELECT FROM message WHERE lane = ANY ($2::smallint[]) AND due_at <= $1 AND status = 'queued') AS queued
+"""
+
+# Plain SELECTs: put into an UPDATE, a LIMIT can take more rows than it says. One lane at a time, because only
+# PostgreSQL 17 and newer read an index over several lanes in order.
+CLAIM_CONTACTS = """
+SELECT q.tenant, q.contact, c.body
+FROM queue q JOIN contact c USING (tenant, contact)
+WHERE q.lane = $1 AND q.due_at <= $2 AND q.tenant = ANY ($4::text[])
+ORDER BY q.due_at LIMIT $3
+FOR NO KEY UPDATE OF c SKIP LOCKED
+"""
+
+# Asked only when nothing could be claimed.
+STRANGERS = """
+SELECT q.tenant, q.contact FROM queue q
+WHERE q.lane = ANY ($2::smallint[]) AND q.due_at <= $1 AND q.tenant = ANY ($4::text[])
+    AND NOT EXISTS (SELECT FROM contact c WHERE c.tenant = q.tenant AND c.contact = q.contact)
+LIMIT $3
+"""
+
+# A second statement, because only a snapshot taken after the lock shows what the last holder did.
+PENDING = """
+SELECT q.tenant, q.contact, q.body
+FROM unnest($1::text[], $2::text[]) AS k (tenant, contact) JOIN queue q USING (tenant, contact)
+"""
+
+WRITE_PLAN = """
+WITH planned AS (
+    INSERT INTO notice (tenant, contact, notice_id, order_no, topic, fate, reason, into_id, created_at, planned_at, body)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[],
+                         $8::bytea[], $9::timestamptz[], $10::timestamptz[], $11::bytea[])
+    ON CONFLICT DO NOTHING
+), gone AS (
+    DELETE FROM queue q USING unnest($1::text[], $2::text[], $3::bytea[]) AS k (tenant, contact, notice_id)
+    WHERE q.tenant = k.tenant AND q.contact = k.contact AND q.notice_id = k.notice_id
+), held AS (
+    UPDATE queue q SET due_at = h.due_at, body = h.body
+    FROM unnest($12::text[], $13::text[], $14::bytea[], $15::timestamptz[], $16::bytea[])
+        AS h (tenant, contact, notice_id, due_at, body)
+    WHERE q.tenant = h.tenant AND q.contact = h.contact AND q.notice_id = h.notice_id
+), flying AS (
+    INSERT INTO flight (flight, worker, provider, attempts)
+    SELECT f.flight, $20::bigint, f.provider, f.attempts
+    FROM unnest($17::bytea[], $18::text[], $19::bytea[]) AS f (flight, provider, attempts)
+)
+INSERT INTO message (tenant, message_id, order_no, contact, topic, channel, lane, text, body, created_at, told_at,
+                     valid_until, status, attempt_id, provider, settled_at, attempt_no, worker, sending_at)
+SELECT m.*, 1, $20::bigint, $21::timestamptz
+FROM unnest($22::text[], $23::bytea[], $24::text[], $25::text[], $26::text[], $27::text[], $28::smallint[],
+            $29::text[], $30::bytea[], $31::timestamptz[], $32::timestamptz[], $33::timestamptz[], $34::text[],
+            $35::bytea[], $36::text[], $37::timestamptz[]) AS m
+"""
+
+CLAIM_WAITING = """
+SELECT body, attempt_id, attempt_no, provider, sending_at FROM message
+WHERE lane = $1 AND due_at <= $2 AND status = $5 AND provider = ANY ($4::text[])
+ORDER BY due_at LIMIT $3
+FOR UPDATE SKIP LOCKED
+"""
+
+MOVE = """
+WITH flying AS (
+    INSERT INTO flight (flight, worker, provider, attempts)
+    SELECT f.flight, $4::bigint, f.provider, f.attempts
+    FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS f (flight, provider, attempts)
+)
+UPDATE message m SET status = n.status, attempt_id = n.attempt_id, attempt_no = n.attempt_no, due_at = n.due_at,
+    detail = n.detail, worker = CASE n.status WHEN 'sending' THEN $4::bigint ELSE m.worker END,
+    sending_at = CASE n.status WHEN 'sending' THEN $5::timestamptz ELSE m.sending_at END,
+    settled_at = CASE n.status WHEN 'failed' THEN $5 END
+FROM unnest($6::text[], $7::bytea[], $8::text[], $9::bytea[], $10::int[], $11::timestamptz[], $12::text[])
+    AS n (tenant, message_id, status, attempt_id, attempt_no, due_at, detail)
+WHERE m.tenant = n.tenant AND m.message_id = n.message_id
+"""
+
+# $7 is the worker that made the attempts, NULL for an answer to a look-up. An acceptance is the truth whoever
+# brings it; every other word counts only while nobody else has taken the attempt over.
+SETTLE = """
+WITH landed AS (
+    DELETE FROM flight WHERE flight = $9
+), settled AS (
+    UPDATE message m SET status = a.status, due_at = a.due_at, provider_ref = a.provider_ref, detail = a.detail,
+        settled_at = $8
+    FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
+        AS a (attempt_id, status, due_at, provider_ref, detail, outcome)
+    WHERE m.attempt_id = a.attempt_id
+        AND CASE WHEN $7::bigint IS NULL THEN m.status = 'unknown'
+            WHEN a.status = 'accepted' THEN m.status IN ('sending', 'unknown', 'queued')
+            ELSE m.status IN ('sending', 'unknown') AND m.worker = $7 END
+    RETURNING m.tenant, m.message_id, m.attempt_id, m.attempt_no, m.provider, m.sending_at, a.outcome, a.detail
+), tried AS (
+    INSERT INTO attempt (tenant, attempt_id, message_id, attempt_no, provider, outcome, detail, started_at, ended_at)
+    SELECT tenant, attempt_id, message_id, attempt_no, provider, outcome, detail, sending_at, $8
+    FROM settled WHERE outcome <> ''
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM settled
+"""
+
+RECEIVE = """
+WITH received AS (
+    UPDATE message m SET status = r.status, due_at = NULL, detail = r.detail, settled_at = r.at,
+        provider_ref = CASE r.provider_ref WHEN '' THEN m.provider_ref ELSE r.provider_ref END
+    FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+        AS r (attempt_id, status, provider_ref, detail, at)
+    WHERE m.attempt_id = r.attempt_id AND m.provider = $1
+        AND (m.status IN ('sending', 'accepted', 'unknown') OR (m.status = 'queued' AND r.status = 'delivered'))
+    RETURNING 1
+)
+SELECT count(*) FROM received
+"""
+
+# The attempt was given up and another one made: whoever is told twice is told so by this row.
+MARK_LATE = r"""
+UPDATE attempt t SET outcome = l.outcome
+FROM unnest($2::bytea[], $3::text[]) AS l (attempt_id, outcome)
+WHERE t.attempt_id = l.attempt_id AND t.provider = $1 AND t.outcome NOT LIKE '%\_late'
+    AND NOT EXISTS (SELECT FROM message m WHERE m.attempt_id = t.attempt_id)
+"""
+
+CURSOR = "SELECT cursor FROM receipt_cursor WHERE provider = $1 AND reader = $2"
+
+# One process reads a provider's receipts; another one takes over when its lease is over.
+TAKE_CURSOR = """
+INSERT INTO receipt_cursor AS r (provider, cursor, reader) VALUES ($1, '', $2)
+ON CONFLICT (provider) DO UPDATE SET reader = excluded.reader
+WHERE NOT EXISTS (SELECT FROM worker w WHERE w.worker = r.reader AND w.lease_until > clock_timestamp())
+RETURNING r.cursor
+"""
+
+MOVE_CURSOR = "UPDATE receipt_cursor SET cursor = $3 WHERE provider = $1 AND cursor = $2"
+
+TAKE_LEASE = "INSERT INTO worker (name, lease_until) VALUES ($1, clock_timestamp() + $2::interval) RETURNING worker"
+
+# A lease that is over stays over: its messages may already have been looked after by somebody else.
+RENEW_LEASE = """
+UPDATE worker SET lease_until = clock_timestamp() + $2::interval WHERE worker = $1 AND lease_until > clock_timestamp()
+"""
+
+GIVE_UP_LEASE = "DELETE FROM worker w WHERE worker = $1 AND NOT EXISTS (SELECT FROM flight f WHERE f.worker = w.worker)"
+
+# $1 is a grace: a renewal that began in time may commit a moment later.
+LEFT_BEHIND = """
+SELECT f.flight, f.worker, f.provider, f.attempts FROM flight f
+WHERE NOT EXISTS (SELECT FROM worker w WHERE w.worker = f.worker AND w.lease_until > clock_timestamp() - $1::interval)
+LIMIT $2
+FOR UPDATE OF f SKIP LOCKED
+"""
+
+DOUBT = """
+WITH looked_after AS (
+    DELETE FROM flight WHERE flight = ANY ($5::bytea[])
+)
+UPDATE message m SET status = 'unknown', due_at = d.due_at, detail = 'lease_over', settled_at = $1
+FROM unnest($2::bytea[], $3::bigint[], $4::timestamptz[]) AS d (attempt_id, worker, due_at)
+WHERE m.attempt_id = d.attempt_id AND m.worker = d.worker AND m.status = 'sending'
+"""
+
+FORGET_LEASES = """
+DELETE FROM worker w WHERE lease_until < clock_timestamp() - $1::interval
+    AND NOT EXISTS (SELECT FROM flight f WHERE f.worker = w.worker)
+"""
+
+NEXT_DUE = """
+SELECT min(due_at) FROM unnest($1::smallint[]) AS l (lane), LATERAL (
+    (SELECT due_at FROM queue q WHERE q.lane = l.lane AND q.tenant = ANY ($2::text[]) ORDER BY due_at LIMIT 1)
+    UNION ALL
+    (SELECT due_at FROM message m WHERE m.lane = l.lane AND m.due_at IS NOT NULL AND m.status = 'queued'
+     ORDER BY due_at LIMIT 1)
+) AS first
+"""

@@ -1,0 +1,132 @@
+"""API keys: made, listed, revoked and looked up. Only their SHA-256 is stored.
+
+A key has 256 random bits, so a plain hash of it cannot be turned back and needs no salt.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import asyncpg
+from msgspec import Struct
+
+from orderbell.errors import DatabaseUnavailable
+from orderbell.store.postgres import BREAKS
+
+PREFIX: Final = "ob_"
+KEY_LENGTH: Final = len(PREFIX) + 43  # 32 bytes in url-safe base64
+REMEMBERED_S: Final = 5
+"""How long a looked-up key counts without another look; so long may a revoked key live on."""
+
+REMEMBERED_MAX: Final = 10_000
+_LOOK_UP_WITHIN_S: Final = 5
+_FINGERPRINT_LENGTH: Final = 12
+
+_ADD_TENANT = "INSERT INTO tenant (tenant) VALUES ($1) ON CONFLICT DO NOTHING"
+_ADD = "INSERT INTO api_key (tenant, key_hash, label) VALUES ($1, $2, $3)"
+_LOOK_UP = "SELECT tenant FROM api_key WHERE key_hash = $1 AND revoked_at IS NULL"
+_LIST = """
+SELECT tenant, key_hash, label, created_at, revoked_at FROM api_key WHERE tenant = $1 ORDER BY created_at, key_hash
+"""
+_REVOKE = f"""
+UPDATE api_key SET revoked_at = now()
+WHERE tenant = $1 AND left(encode(key_hash, 'hex'), {_FINGERPRINT_LENGTH}) = $2 AND revoked_at IS NULL
+RETURNING key_hash
+"""
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+
+class ApiKey(Struct, frozen=True):
+    """What is known of a key after it was made; `fingerprint` is the beginning of its hash and names it to people."""
+
+    tenant: str
+    fingerprint: str
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+def fingerprint_of(key: str) -> str:
+    """The name by which a key is listed and revoked."""
+    return _digest(key).hex()[:_FINGERPRINT_LENGTH]
+
+
+async def create_key(pool: Pool, tenant: str, label: str = "") -> str:
+    """Make a key for a tenant, who is added when new; the only time that the key itself is seen."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_ADD_TENANT, tenant)
+        await connection.execute(_ADD, tenant, _digest(key), label)
+    return key
+
+
+async def revoke_key(pool: Pool, tenant: str, fingerprint: str) -> bool:
+    """Revoke the key with this fingerprint; False when the tenant has none, or it was revoked before."""
+    return bool(await pool.fetch(_REVOKE, tenant, fingerprint))
+
+
+async def list_keys(pool: Pool, tenant: str) -> list[ApiKey]:
+    """List the keys of a tenant, the oldest first, the revoked among them."""
+    return [
+        ApiKey(
+            row["tenant"],
+            row["key_hash"].hex()[:_FINGERPRINT_LENGTH],
+            row["label"],
+            row["created_at"],
+            row["revoked_at"],
+        )
+        for row in await pool.fetch(_LIST, tenant)
+    ]
+
+
+class KeyRing:
+    """Looks keys up, and remembers them for a few seconds.
+
+    Args:
+        pool: Where the keys are.
+        clock: Seconds that never run back.
+    """
+
+    def __init__(self, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pool, self._clock = pool, clock
+        self._known: dict[bytes, tuple[str, float]] = {}
+
+    async def tenant_of(self, key: str) -> str | None:
+        """Say whose key it is; None when nobody's or revoked, at the latest 5 s after it was.
+
+        Raises:
+            DatabaseUnavailable: It is not remembered and cannot be looked up.
+        """
+        if len(key) != KEY_LENGTH or not key.startswith(PREFIX) or not key.isascii():
+            return None  # no work for the database
+        digest = _digest(key)
+        known = self._known.get(digest)
+        now = self._clock()
+        if known is not None and now < known[1]:
+            return known[0]
+        tenant = await self._look_up(digest)
+        if tenant is None:
+            # Keys that are nobody's are not remembered: there is no end of them, and a new key works at once.
+            self._known.pop(digest, None)
+            return None
+        if len(self._known) >= REMEMBERED_MAX:
+            self._known.clear()
+        self._known[digest] = (tenant, now + REMEMBERED_S)
+        return tenant
+
+    async def _look_up(self, digest: bytes) -> str | None:
+        try:
+            async with asyncio.timeout(_LOOK_UP_WITHIN_S):
+                tenant: str | None = await self._pool.fetchval(_LOOK_UP, digest)
+        except BREAKS as problem:
+            raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
+        return tenant
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

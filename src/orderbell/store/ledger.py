@@ -1,0 +1,416 @@
+"""The ledger: what waits in the queue, what left for a provider, and what came of it.
+
+Every method is one short transaction over a batch; none of them waits for anything but the database. What is to
+be decided inside a transaction is handed in as a pure function, so no request to a provider can slip into one.
+"""
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from orderbell.core.model import (
+    LANES,
+    Contact,
+    Fate,
+    Message,
+    Notice,
+    decode_contact,
+    decode_notice,
+    encode_state,
+)  # fmt: skip
+from orderbell.core.turn import Key
+from orderbell.errors import DatabaseUnavailable
+from orderbell.observe import count
+from orderbell.store import departures as sql
+from orderbell.store.postgres import BREAKS, Connection
+from orderbell.store.rows import Columns, columns, contact_columns
+from orderbell.store.statements import ADD_CONTACTS
+
+Status = Literal["queued", "sending", "accepted", "delivered", "failed", "rejected", "unknown"]
+Result = TypeVar("Result")
+
+INBOX = "inbox"
+"""The provider of messages that only need to be kept: the inbox is ours."""
+
+TRIES_MAX = 5
+ATTEMPT_ID_BYTES = 16
+REAPED_FLIGHTS_MAX = 100
+LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES)}
+_ALL_LANES = list(range(len(LANES)))
+_decode_message = msgspec.msgpack.Decoder(Message).decode
+
+
+class Pending(Struct, frozen=True):
+    """A contact whose row is locked, with every notice that waits for it, due or not."""
+
+    contact: Contact
+    notices: list[Notice]
+
+
+class Departure(Struct, frozen=True):
+    """One attempt to hand over one message; `repeat` if the same attempt may have been taken before."""
+
+    message: Message
+    attempt_id: bytes
+    attempt_no: int
+    repeat: bool = False
+
+
+class Request(Struct, frozen=True):
+    """Attempts that go to a provider together, and the worker whose lease they were written under."""
+
+    provider: str
+    worker: int
+    departures: list[Departure]
+
+    @property
+    def id(self) -> bytes:
+        """The id of the request among those under way: that of its first attempt."""
+        return self.departures[0].attempt_id
+
+
+class Planned(Struct):
+    """What a batch of plans comes to.
+
+    `fates` are the final ones, each with the moment of its plan; `held` go back to the queue with their new time;
+    `inbox` are delivered by being written.
+    """
+
+    fates: list[tuple[Fate, datetime]] = []
+    held: list[Notice] = []
+    requests: list[Request] = []
+    inbox: list[Departure] = []
+
+
+class Waiting(Struct, frozen=True):
+    """A message that waits for something: another try (`queued`) or certainty (`unknown`)."""
+
+    message: Message
+    attempt_id: bytes
+    attempt_no: int
+    provider: str
+    sending_at: datetime
+
+
+class Move(Struct, frozen=True):
+    """Where a waiting message goes: a new try, the end, or more waiting."""
+
+    waiting: Waiting
+    status: Status
+    attempt_id: bytes
+    attempt_no: int
+    due_at: datetime | None = None
+    detail: str = ""
+
+
+class Moves(Struct):
+    """What is decided of a batch of waiting messages."""
+
+    moves: list[Move] = []
+    requests: list[Request] = []
+
+
+class Settlement(Struct, frozen=True):
+    """What an answer makes of a message; `outcome` is kept with the attempt, empty if the attempt is still open."""
+
+    attempt_id: bytes
+    status: Status
+    due_at: datetime | None = None
+    provider_ref: str = ""
+    detail: str = ""
+    outcome: str = ""
+
+
+class Word(Struct, frozen=True):
+    """A provider's final word on an attempt, by receipt; `at` is the provider's time."""
+
+    attempt_id: bytes
+    delivered: bool
+    provider_ref: str
+    detail: str
+    at: datetime
+
+
+class Look(Struct, frozen=True):
+    """Whether anything is due now."""
+
+    notices: bool
+    queued: bool
+
+
+class Ledger:
+    """The tables of sending, over the pool of a `Store`.
+
+    Every method raises DatabaseUnavailable when the connection breaks; then nobody knows whether the transaction
+    counts.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    async def look(self, now: datetime) -> Look:
+        """Say whether anything is due: cheaper than claiming it in vain."""
+        row = await self._tried(lambda c: c.fetchrow(sql.LOOK, now, _ALL_LANES))
+        return Look(**row) if row is not None else Look(notices=False, queued=False)
+
+    async def next_due_at(self, tenants: Iterable[str]) -> datetime | None:
+        """When the first notice or queued message falls due."""
+        due_at: datetime | None = await self._tried(lambda c: c.fetchval(sql.NEXT_DUE, _ALL_LANES, list(tenants)))
+        return due_at
+
+    async def plan_due(
+        self, now: datetime, limit: int, tenants: Iterable[str], worker: int, plan: Callable[[list[Pending]], Planned]
+    ) -> Planned:
+        """Claim contacts with notices that are due, plan all that waits for them, and write the outcome.
+
+        `limit` counts due notices; a contact that anybody else holds is left alone. On return everything in
+        `requests` stands in the ledger as `sending`.
+        """
+        return await self._tried(lambda c: _plan_due(c, now, limit, list(tenants), worker, plan))
+
+    async def claim_waiting(
+        self,
+        status: Literal["queued", "unknown"],
+        now: datetime,
+        limit: int,
+        providers: Iterable[str],
+        worker: int,
+        decide: Callable[[list[Waiting]], Moves],
+    ) -> Moves:
+        """Claim messages that wait in `status` and are due, and write what `decide` makes of them."""
+        return await self._tried(lambda c: _claim_waiting(c, status, now, limit, list(providers), worker, decide))
+
+    async def settle(
+        self, request: Request | None, provider: str, settlements: Sequence[Settlement], now: datetime
+    ) -> tuple[int, int]:
+        """Write the answers to a request, or to a look-up where it is None.
+
+        Returns how many counted, and how many acceptances came for attempts that had been given up.
+        """
+        return await self._tried(lambda c: _settle(c, request, provider, settlements, now))
+
+    async def receipt_cursor(self, provider: str, worker: int) -> str | None:
+        """How far the receipts have been read; None while another worker reads them."""
+        return await self._tried(lambda c: _receipt_cursor(c, provider, worker))
+
+    async def receive(self, provider: str, words: Sequence[Word], cursor: str, after: str) -> tuple[int, int] | None:
+        """Write receipts together with the cursor behind them; None if somebody else has moved it from `after`.
+
+        Returns how many messages changed, and how many words were of attempts that had been given up.
+        """
+        return await self._tried(lambda c: _receive(c, provider, words, cursor, after))
+
+    async def take_lease(self, name: str, lease: timedelta) -> int:
+        """Become a worker, for the length of a lease by the database's clock; returns its number."""
+        worker: int = await self._tried(lambda c: c.fetchval(sql.TAKE_LEASE, name, lease))
+        return worker
+
+    async def renew_lease(self, worker: int, lease: timedelta) -> bool:
+        """Prolong the lease; False when it was over already, and then for good."""
+        return await self._tried(lambda c: c.execute(sql.RENEW_LEASE, worker, lease)) == "UPDATE 1"
+
+    async def give_up_lease(self, worker: int) -> None:
+        """Go, unless something of this worker is still under way; then the lease runs out by itself."""
+        await self._tried(lambda c: c.execute(sql.GIVE_UP_LEASE, worker))
+
+    async def doubt_left_behind(self, grace: timedelta, now: datetime, ask_at: Mapping[str, datetime | None]) -> int:
+        """Make everything unknown that a worker without a lease left in `sending`; returns how many messages.
+
+        `ask_at` says by provider when a look-up may be believed, None where there is nobody to ask.
+        """
+        return await self._tried(lambda c: _doubt(c, grace, now, ask_at))
+
+    async def _tried(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        for attempt in itertools.count(1):
+            try:
+                async with self._pool.acquire() as connection, _transaction(connection):
+                    return await work(connection)
+            except asyncpg.TransactionRollbackError as race:
+                count("ledger.races")
+                if attempt >= TRIES_MAX:
+                    raise DatabaseUnavailable(f"the ledger lost {attempt} races in a row: {race}") from race
+            except BREAKS as problem:
+                raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
+        raise AssertionError
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    await connection.execute(sql.BEGIN)
+    try:
+        yield
+        await connection.execute("COMMIT")
+    except BaseException:
+        if not connection.is_closed():
+            with suppress(*BREAKS, asyncpg.PostgresError):
+                await connection.execute("ROLLBACK")
+        raise
+
+
+async def _plan_due(
+    connection: Connection,
+    now: datetime,
+    limit: int,
+    tenants: list[str],
+    worker: int,
+    plan: Callable[[list[Pending]], Planned],
+) -> Planned:
+    contacts: dict[Key, Contact] = {}
+    rest = limit
+    for lane in _ALL_LANES:
+        if rest > 0:
+            found = await connection.fetch(sql.CLAIM_CONTACTS, lane, now, rest, tenants)
+            rest -= len(found)
+            for tenant, name, body in found:
+                if (tenant, name) not in contacts:
+                    contacts[tenant, name] = decode_contact(body)
+    if not contacts:
+        await _introduce_strangers(connection, now, limit, tenants)
+        return Planned()
+    notices: dict[Key, list[Notice]] = {key: [] for key in contacts}
+    for tenant, name, body in await connection.fetch(sql.PENDING, *columns(contacts, 2)):
+        notices[tenant, name].append(decode_notice(body))
+    planned = plan([Pending(contact, notices[key]) for key, contact in contacts.items() if notices[key]])
+    await connection.execute(
+        sql.WRITE_PLAN,
+        *columns((_fate_row(fate, at) for fate, at in planned.fates), 11),
+        *columns(((n.tenant, n.contact, n.id, n.due_at, encode_state(n)) for n in planned.held), 5),
+        *columns((_flight_row(request) for request in planned.requests), 3),
+        worker,
+        now,
+        *_message_columns(planned, now),
+    )
+    return planned
+
+
+async def _introduce_strangers(connection: Connection, now: datetime, limit: int, tenants: list[str]) -> None:
+    """Give contacts that have notices but no row their row: it is the lock, and everybody has an inbox."""
+    found = await connection.fetch(sql.STRANGERS, now, _ALL_LANES, limit, tenants)
+    strangers = [Contact(tenant, name) for tenant, name in sorted({(row[0], row[1]) for row in found})]
+    if strangers:
+        count("dispatch.strangers", len(strangers))
+        await connection.execute(ADD_CONTACTS, *contact_columns(strangers, now))
+
+
+async def _claim_waiting(
+    connection: Connection,
+    status: str,
+    now: datetime,
+    limit: int,
+    providers: list[str],
+    worker: int,
+    decide: Callable[[list[Waiting]], Moves],
+) -> Moves:
+    waiting: list[Waiting] = []
+    for lane in _ALL_LANES:
+        if len(waiting) < limit:
+            found = await connection.fetch(sql.CLAIM_WAITING, lane, now, limit - len(waiting), providers, status)
+            waiting += [Waiting(_decode_message(body), *rest) for body, *rest in found]
+    if not waiting:
+        return Moves()
+    decided = decide(waiting)
+    await connection.execute(
+        sql.MOVE,
+        *columns((_flight_row(request) for request in decided.requests), 3),
+        worker,
+        now,
+        *columns((_move_row(move) for move in decided.moves), 7),
+    )
+    return decided
+
+
+async def _settle(
+    connection: Connection, request: Request | None, provider: str, settlements: Sequence[Settlement], now: datetime
+) -> tuple[int, int]:
+    rows = sorted(
+        (s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome) for s in settlements
+    )
+    worker, flight = (request.worker, request.id) if request is not None else (None, None)
+    counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 6), worker, now, flight)
+    if counted == len(rows):
+        return counted, 0
+    accepted = sorted(s.attempt_id for s in settlements if s.status == "accepted")
+    return counted, await _mark_late(connection, provider, [(attempt_id, "accepted_late") for attempt_id in accepted])
+
+
+async def _receipt_cursor(connection: Connection, provider: str, worker: int) -> str | None:
+    cursor: str | None = await connection.fetchval(sql.CURSOR, provider, worker)
+    return cursor if cursor is not None else await connection.fetchval(sql.TAKE_CURSOR, provider, worker)
+
+
+async def _receive(
+    connection: Connection, provider: str, words: Sequence[Word], cursor: str, after: str
+) -> tuple[int, int] | None:
+    # The cursor first: its row also keeps two readers apart.
+    if await connection.execute(sql.MOVE_CURSOR, provider, after, cursor) != "UPDATE 1":
+        return None
+    first = {word.attempt_id: word for word in reversed(words)}  # the first word on an attempt is final
+    rows = sorted(
+        (w.attempt_id, "delivered" if w.delivered else "failed", w.provider_ref, w.detail, w.at) for w in first.values()
+    )
+    counted: int = await connection.fetchval(sql.RECEIVE, provider, *columns(rows, 5))
+    if counted == len(rows):
+        return counted, 0
+    return counted, await _mark_late(connection, provider, [(row[0], f"{row[1]}_late") for row in rows])
+
+
+async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple[bytes, str]]) -> int:
+    if not rows:
+        return 0
+    return int((await connection.execute(sql.MARK_LATE, provider, *columns(rows, 2))).rpartition(" ")[2])
+
+
+async def _doubt(
+    connection: Connection, grace: timedelta, now: datetime, ask_at: Mapping[str, datetime | None]
+) -> int:
+    flights = await connection.fetch(sql.LEFT_BEHIND, grace, REAPED_FLIGHTS_MAX)
+    if not flights:
+        await connection.execute(sql.FORGET_LEASES, grace)
+        return 0
+    rows = sorted(
+        ((attempt_id, worker, ask_at.get(provider, now)) for _, worker, provider, ids in flights for attempt_id in _cut(ids)),
+        key=lambda row: row[0],
+    )  # fmt: skip
+    done = await connection.execute(sql.DOUBT, now, *columns(rows, 3), [row["flight"] for row in flights])
+    return int(done.rpartition(" ")[2])
+
+
+def _cut(ids: bytes) -> Iterable[bytes]:
+    return (ids[start : start + ATTEMPT_ID_BYTES] for start in range(0, len(ids), ATTEMPT_ID_BYTES))
+
+
+def _fate_row(fate: Fate, at: datetime) -> tuple[object, ...]:
+    n = fate.notice
+    return (
+        n.tenant, n.contact, n.id, n.order_no, n.topic, fate.kind, fate.reason, fate.into or None, n.created_at, at,
+        encode_state(n),
+    )  # fmt: skip
+
+
+def _flight_row(request: Request) -> tuple[object, ...]:
+    return (request.id, request.provider, b"".join(departure.attempt_id for departure in request.departures))
+
+
+def _message_columns(planned: Planned, now: datetime) -> Columns:
+    rows = [_message_row(d, "delivered", INBOX, now) for d in planned.inbox]
+    rows += [_message_row(d, "sending", request.provider, None) for request in planned.requests for d in request.departures]
+    return columns(rows, 16)
+
+
+def _message_row(departure: Departure, status: Status, provider: str, settled_at: datetime | None) -> tuple[object, ...]:
+    m = departure.message
+    return (
+        m.tenant, m.id, m.order_no, m.contact, m.topic, m.channel, LANE_NUMBERS[m.lane], m.text, encode_state(m),
+        m.created_at, m.told_at, m.valid_until, status, departure.attempt_id, provider, settled_at,
+    )  # fmt: skip
+
+
+def _move_row(move: Move) -> tuple[object, ...]:
+    message = move.waiting.message
+    return (message.tenant, message.id, move.status, move.attempt_id, move.attempt_no, move.due_at, move.detail)

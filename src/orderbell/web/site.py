@@ -1,0 +1,151 @@
+"""The site: an ASGI application made of the routes that are handed in, two health checks and one way to say no.
+
+Every error leaves as a problem document (RFC 9457, https://www.rfc-editor.org/rfc/rfc9457), and what went wrong inside
+stays in the log. A route says no by raising Litestar's `HTTPException`; the members of its `extra` mapping go into
+the document: `title` and `reason` (a word of the API, from which the problem's type is made), `field` and `id`.
+
+A route that Litestar cannot describe by itself (bare ASGI) brings its part of the OpenAPI document in
+`opt["openapi"]`, a mapping with `paths` and `components`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response, get
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import ASGIRoute
+from litestar.types import ControllerRouterHandler
+
+from orderbell import __version__
+
+log = structlog.get_logger()
+
+PROBLEM_TYPE = "application/problem+json"
+READY_WITHIN_S = 5
+"""How long the look at what the site needs may take."""
+
+_SERVER_ERROR = 500
+
+Ready = Callable[[], Awaitable[Sequence[str]]]
+"""Says what is missing before requests can be served; empty when nothing is."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer of a health check."""
+
+    status: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as RFC 9457 wants it, with the reason, the field and the event's id where they are known."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reason: str = ""
+    field: str = ""
+    id: str = ""
+
+
+_INTERNAL = Problem(
+    "about:blank", "Internal Server Error", _SERVER_ERROR, "Something went wrong here, not with you; the log says what."
+)
+
+
+def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready) -> Litestar:
+    """Put the site together: the routes, `/healthz`, `/readyz` and `/schema/openapi.json`.
+
+    Args:
+        route_handlers: Handlers, controllers or routers of Litestar.
+        ready: Asked by `/readyz`, which answers 503 while it names something or does not answer within 5 s. What it
+            names is shown to anybody.
+    """
+    return Litestar(
+        [*route_handlers, _healthz, _readyz_for(ready)],
+        exception_handlers={Exception: _tell_problem},
+        openapi_config=OpenAPIConfig(
+            title="OrderBell",
+            version=__version__,
+            description="Tell OrderBell what happened to an order; it tells the people.",
+            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
+            render_plugins=[_WholeSchema()],
+        ),
+        logging_config=None,
+        debug=False,
+    )
+
+
+@get("/healthz", summary="The process is alive", tags=["health"], sync_to_thread=False)
+def _healthz() -> Health:
+    return Health("alive")
+
+
+def _readyz_for(ready: Ready) -> ControllerRouterHandler:
+    @get("/readyz", summary="The process can take requests", tags=["health"])
+    async def readyz() -> Health:
+        missing: Sequence[str]
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                missing = await ready()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the answer is no, and never the reason inside
+            log.warning("readiness unknown", problem=str(problem), kind=type(problem).__name__)
+            missing = ["what the site needs does not answer"]
+        if missing:
+            extra = {"reason": "not_ready", "title": "Not ready"}
+            raise HTTPException(detail="; ".join(missing), status_code=503, headers={"Retry-After": "2"}, extra=extra)
+        return Health("ready")
+
+    return readyz
+
+
+def _tell_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Turn whatever a route died of into a problem document."""
+    problem = _problem_of(error)
+    if problem.status >= _SERVER_ERROR and not problem.reason:
+        log.error("request failed", method=request.method, path=request.scope["path"], exc_info=error)
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    headers["X-Content-Type-Options"] = "nosniff"
+    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_TYPE, headers=headers)
+
+
+def _problem_of(error: Exception) -> Problem:
+    if not isinstance(error, HTTPException):
+        return _INTERNAL
+    status, phrase = error.status_code, HTTPStatus(error.status_code).phrase
+    if isinstance(error.extra, dict) and "reason" in error.extra:
+        said = {"title": phrase, **error.extra}
+        return Problem(f"urn:orderbell:problem:{said['reason']}", status=status, detail=error.detail, **said)
+    if status >= _SERVER_ERROR:
+        return _INTERNAL
+    # Litestar lists what is wrong with parameters and bodies that it reads itself: [{"message", "key", "source"}]
+    wrong = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
+    field, detail = str(wrong.get("key", "")), str(wrong.get("message", error.detail))
+    return Problem("about:blank", phrase, status, f"{field}: {detail}" if field else detail, field=field)
+
+
+class _WholeSchema(JsonRenderPlugin):
+    """The OpenAPI document with the parts that routes bring along."""
+
+    def __init__(self) -> None:
+        super().__init__(path=["/openapi.json", "/"])
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """Put the document together; the parts never change, but it is asked for too seldom to keep it."""
+        paths = dict(openapi_schema.get("paths", {}))
+        components = dict(openapi_schema.get("components", {}))
+        _, problem = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
+        schemas = {**components.get("schemas", {}), **problem}
+        for route in request.app.routes:
+            part = route.route_handler.opt.get("openapi") if isinstance(route, ASGIRoute) else None
+            if part is not None:
+                paths.update(part["paths"])
+                schemas.update(part["components"]["schemas"])
+        return msgspec.json.encode({**openapi_schema, "paths": paths, "components": {**components, "schemas": schemas}})
