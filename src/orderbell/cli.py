@@ -1,4 +1,4 @@
-"""The command line. Every command says what it does with `--help`; errors say what to do next and never show a traceback."""
+"""The command line: `--help` says what each command does; errors say what to do next and show no traceback."""
 
 import sys
 from collections.abc import Coroutine
@@ -46,7 +46,7 @@ def main() -> None:
 
 def run(work: Coroutine[Any, Any, R]) -> R:
     """Run asynchronous work on the quicker event loop, where there is one."""
-    import uvloop  # noqa: PLC0415 - commands that need no loop start without it
+    import uvloop
 
     return uvloop.run(work)
 
@@ -68,7 +68,7 @@ def simulate(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Run scenarios in memory; print each time line and what failed. Exit code 1 if anything did."""
-    from orderbell.app import history, terminal  # noqa: PLC0415
+    from orderbell.app import history, terminal
 
     reports = run(history.simulate(files, _shelf(playbook)))
     failed = [report for report in reports if report.failures]
@@ -95,13 +95,15 @@ def simulate(
 
 @app.command()
 def backtest(
-    history_dir: Annotated[Path, typer.Option("--history", help="A folder of past orders.", exists=True, file_okay=False)],
+    history_dir: Annotated[
+        Path, typer.Option("--history", help="A folder of past orders.", exists=True, file_okay=False)
+    ],
     playbook: Annotated[Path | None, PLAYBOOK] = None,
     limit: Annotated[int | None, LIMIT] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Decide past orders in memory: what would have been told, when, and at what cost. Needs no database."""
-    from orderbell.app import history, terminal  # noqa: PLC0415
+    from orderbell.app import history, terminal
 
     summary = history.backtest(history_dir, _shelf(playbook), limit, err)
     if as_json:
@@ -119,9 +121,9 @@ def replay(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Replay past orders through PostgreSQL and the sandbox, on a virtual clock, as quickly as it goes."""
-    from orderbell.app import history, terminal  # noqa: PLC0415
+    from orderbell.app import history, terminal
 
-    tenant, summary = run(history.replay(kind, folder, _shelf(playbook), limit, _settings(), err))
+    tenant, summary = run(history.replay(kind, folder, _shelf(playbook), limit=limit, settings=_settings(), console=err))
     if as_json:
         _print_json(summary)
     else:
@@ -135,7 +137,7 @@ def sandbox(
     ledger: Annotated[Path, typer.Option(help="Where accepted messages are written.")] = Path("sandbox.jsonl"),
 ) -> None:
     """Run the sandbox provider: accepts SMS, mail, push and WeChat messages and shows them on a page."""
-    from orderbell.sandbox.server import serve  # noqa: PLC0415
+    from orderbell.sandbox.server import serve
 
     def announce(url: str) -> None:
         sys.stdout.write(f"The sandbox listens on {url}\n")
@@ -147,8 +149,8 @@ def sandbox(
 @app.command()
 def migrate() -> None:
     """Bring the database up to date and say where it is."""
-    from orderbell.app.database import open_database  # noqa: PLC0415
-    from orderbell.observe import mask  # noqa: PLC0415
+    from orderbell.app.database import open_database
+    from orderbell.observe import mask
 
     async def work() -> str:
         async with open_database(_settings()) as dsn:
@@ -161,8 +163,8 @@ def migrate() -> None:
 def playbook_lint(
     files: Annotated[list[Path] | None, typer.Argument(help="Playbook files; none: those that ship.")] = None,
 ) -> None:
-    """Check playbooks: names, reachability, promises, and that no SMS can exceed its length. Exit code 1 for problems."""
-    from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook  # noqa: PLC0415
+    """Check playbooks: names, promises, and that no SMS can exceed its length. Exit code 1 for problems."""
+    from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook
 
     failed = False
     for file in files or [SHIPPED / f"{name}.yaml" for name in SHIPPED_NAMES]:
@@ -178,8 +180,8 @@ def playbook_lint(
 
 
 def _shelf(playbook: Path | None) -> Any:  # noqa: ANN401 - Shelf, imported late
-    from orderbell.core.turn import Shelf  # noqa: PLC0415
-    from orderbell.playbooks import load_playbook, shipped_shelf  # noqa: PLC0415
+    from orderbell.core.turn import Shelf
+    from orderbell.playbooks import load_playbook, shipped_shelf
 
     if playbook is None:
         return shipped_shelf()
@@ -189,7 +191,6 @@ def _shelf(playbook: Path | None) -> Any:  # noqa: ANN401 - Shelf, imported late
 
 
 def _settings() -> Any:  # noqa: ANN401 - Settings, imported late
-    from orderbell.settings import read_settings  # noqa: PLC0415
+    from orderbell.settings import read_settings
 
     return read_settings()
-

@@ -47,7 +47,7 @@ def backtest(folder: Path, shelf: Shelf, limit: int | None, console: Console) ->
 
 
 async def replay(
-    kind: str, folder: Path, shelf: Shelf, limit: int | None, settings: Settings, console: Console
+    kind: str, folder: Path, shelf: Shelf, *, limit: int | None, settings: Settings, console: Console
 ) -> tuple[str, Summary]:
     """Run past orders through PostgreSQL and the sandbox, under a tenant of their own; its name and the figures."""
     tenant = f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -57,7 +57,12 @@ class Replay:
         return self.fired_at or datetime.min.replace(tzinfo=UTC)
 
     async def run(
-        self, events: Iterable[Event], tally: Tally, *, first_at: datetime, progress: Callable[[Progress], None] | None = None
+        self,
+        events: Iterable[Event],
+        tally: Tally,
+        *,
+        first_at: datetime,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Summary:
         """Replay the events, let `AFTERMATH` pass, settle every message, and count up."""
         self.committed_at = self.fired_at = first_at
@@ -122,7 +127,9 @@ class Replay:
 
     async def _watch(self, progress: Callable[[Progress], None] | None) -> None:
         while progress is not None:
-            progress(Progress(self.event_count, len(self.watched.handed), self.fired_at or datetime.min.replace(tzinfo=UTC)))
+            progress(
+                Progress(self.event_count, len(self.watched.handed), self.fired_at or datetime.min.replace(tzinfo=UTC))
+            )
             await asyncio.sleep(0.2)
 
     async def _summary(self, tally: Tally, seconds: float) -> Summary:
@@ -137,7 +144,8 @@ class Replay:
         )  # fmt: skip
         spans = self.handover_ms()
         return msgspec.structs.replace(
-            summary, handover_median_ms=round(percentile(spans, 50), 1), handover_p99_ms=round(percentile(spans, 99), 1),
+            summary, handover_median_ms=round(percentile(spans, 50), 1),
+            handover_p99_ms=round(percentile(spans, 99), 1),
             messages_by_status=await reader.message_statuses(),
         )  # fmt: skip
 
@@ -166,4 +174,3 @@ class _Watched:
         wall = perf_counter()
         self.handed.extend((int.from_bytes(outgoing.attempt_id[:6], "big"), wall) for outgoing in batch)
         return answers
-

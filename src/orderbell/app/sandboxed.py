@@ -15,12 +15,21 @@ START_S = 20
 
 @asynccontextmanager
 async def sandbox_process(settings: Settings, ledger: Path | None = None) -> AsyncIterator[str]:
-    """Run `orderbell sandbox` on a free port until the end; its address. A sandbox that the settings name is used as it is."""
+    """Run `orderbell sandbox` on a free port until the end; its address. One that the settings name is used as it is."""
     if settings.sandbox_url:
         yield settings.sandbox_url
         return
     with tempfile.TemporaryDirectory(prefix="orderbell-sandbox-") as folder:
-        command = (sys.executable, "-m", "orderbell", "sandbox", "--port", "0", "--ledger", str(ledger or Path(folder) / "ledger.jsonl"))
+        command = (
+            sys.executable,
+            "-m",
+            "orderbell",
+            "sandbox",
+            "--port",
+            "0",
+            "--ledger",
+            str(ledger or Path(folder) / "ledger.jsonl"),
+        )
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             yield await _address(process)

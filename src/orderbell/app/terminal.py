@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from orderbell.core.durations import format_duration
@@ -30,8 +38,8 @@ def show_summary(console: Console, summary: Summary, *, title: str) -> None:
     """The figures of a replay or backtest, as tables."""
     console.rule(title)
     console.print(
-        f"[bold]{summary.event_count:,}[/] events of [bold]{summary.order_count:,}[/] orders, {summary.step_count:,} journal"
-        f" lines, in [bold]{summary.seconds:.1f} s[/]: [bold]{summary.events_per_s:,.0f} events/s[/]"
+        f"[bold]{summary.event_count:,}[/] events of [bold]{summary.order_count:,}[/] orders, {summary.step_count:,}"
+        f" journal lines, in [bold]{summary.seconds:.1f} s[/]: [bold]{summary.events_per_s:,.0f} events/s[/]"
     )
     console.print(_pairs("Stage", "orders", summary.stages))
     lights = "  ".join(f"[{LIGHTS[name]}]●[/] {name} {count:,}" for name, count in summary.lights.items())
@@ -73,14 +81,14 @@ def show_report(console: Console, report: Report, *, timeline: bool) -> None:
     """A scenario: its time line, and what failed."""
     scenario = report.scenario
     mark = "[red]✗[/]" if report.failures else "[green]✓[/]"
-    console.print(f"{mark} [bold]{scenario.id}[/] {scenario.says}", highlight=False)
+    console.print(f"{mark} [bold]{scenario.id}[/] {scenario.says}", highlight=False, soft_wrap=True)
     if timeline:
         for at, kind, words in report.timeline:
             console.print(f"   {format_duration(at):>8}  [{OWN[kind]}]{kind:<8}[/]", end="")
-            console.print(words, highlight=False, markup=False)
+            console.print(words, highlight=False, markup=False, soft_wrap=True)
     for failure in report.failures:
         console.print("   [red]failed[/] ", end="")
-        console.print(failure, highlight=False, markup=False)
+        console.print(failure, highlight=False, markup=False, soft_wrap=True)
 
 
 def _pairs(name: str, unit: str, counts: Mapping[str, int]) -> Table:

@@ -17,8 +17,14 @@ class VirtualHost:
     """The same steps as the in-memory host, in the same order: a moment's timers, then what is to be told at it."""
 
     def __init__(
-        self, store: Store, shelves: Mapping[str, Shelf], channels: Sequence[Channel], *, start: datetime, batch: int = 500
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        shelves: Mapping[str, Shelf],
+        channels: Sequence[Channel],
+        *,
+        start: datetime,
+        batch: int = 500,
+    ) -> None:
         self.store, self.shelves, self._now, self._batch = store, shelves, start, batch
         self.dispatcher = Dispatcher(
             Ledger(store.pool), shelves, channels, now=lambda: self._now, plan_at=lambda due_at: due_at, batch=batch

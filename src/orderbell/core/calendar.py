@@ -41,4 +41,7 @@ def quiet_until(now: datetime, quiet: str, zone: ZoneInfo) -> datetime | None:
         day = local.date()
     else:
         return None
-    return datetime.combine(day, last, zone).astimezone(UTC)
+    end = datetime.combine(day, last, zone).astimezone(UTC)
+    if end <= now:  # the clocks went back over the end: it comes a second time
+        end = datetime.combine(day, last.replace(fold=1), zone).astimezone(UTC)
+    return end

@@ -6,7 +6,7 @@ the difference to what was armed before are the timer effects.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -17,10 +17,14 @@ from orderbell.core.model import (
     Anomaly, Case, CaseKind, ClearTimer, CloseAnomaly, CloseCase, Decision, Effect, Light, Notice, OpenAnomaly, OpenCase,
     Order, Owner, Party, Reason, SendNotice, SetTimer, Tone, derive_id,
 )  # fmt: skip
-from orderbell.core.playbook import AnomalyRule, Playbook
+from orderbell.core.playbook import AnomalyRule, Deadline, Playbook
 from orderbell.core.wording import VARIABLES
 
 PRINCIPALS = frozenset({"buyer", "consignor"})  # every other role is an extra recipient (S0-4)
+# A deadline that is found overdue, because its anchor was told late, fires after this: the same sender may have newer
+# news right behind, such as the rest of a parcel's scans, and nobody should hear of a silence that was none.
+SETTLE = timedelta(minutes=1)
+NEXT_WORD_MAX_S = 7 * 86400  # nobody waits for a word that is further away
 _replace = msgspec.structs.replace
 
 
@@ -60,7 +64,7 @@ def _open_order(playbook: Playbook, event: Event, now: datetime) -> Order:
 class _Draft:
     """A decision in the making: the facts as folded, the changes since, the effects so far."""
 
-    __slots__ = ("cause", "changes", "data", "effects", "event", "now", "order", "playbook", "touched", "verdict")
+    __slots__ = ("cause", "changes", "data", "effects", "event", "fired", "now", "order", "playbook", "touched", "verdict")
 
     def __init__(
         self, playbook: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...]
@@ -69,6 +73,7 @@ class _Draft:
         self.verdict = Reason.APPLIED
         self.cause = event.type
         self.effects: list[Effect] = []
+        self.fired = ""
         fresh = order is None
         base = _open_order(playbook, event, now) if order is None else order
         facts = fold(base, event, playbook.timezone)
@@ -120,14 +125,16 @@ class _Draft:
 
     def fire(self, name: str) -> None:
         """A deadline passed: open what it opens, tell what it tells."""
+        order = self.order
         deadline = self.playbook.deadlines.get(name)
-        due_at = self.order.timers.get(name)
-        if deadline is None or due_at is None or due_at > self.now:
+        due_at = order.timers.get(name)
+        anchor = deadline and self.anchor(deadline, order)
+        # the playbook may be another one than when the timer was set
+        if deadline is None or due_at is None or anchor is None or max(due_at, anchor + deadline.after) > self.now:
             self.verdict = Reason.TIMER_GONE
             return
-        self.cause = f"deadline {name}"
-        anchor = deadline.anchor(self.order)
-        self.changes["fired"] = self.order.fired | {name: anchor}
+        self.cause, self.fired = f"deadline {name}", name
+        self.changes["fired"] = order.fired | {name: anchor}
         for anomaly in deadline.open:
             self.open(self.playbook.anomalies[anomaly], Reason.DEADLINE_PASSED, name, anchor, deadline.tone)
         for topic in deadline.tell:
@@ -138,9 +145,11 @@ class _Draft:
         rule = self.playbook.notices[topic]
         extras = self.playbook.principal in rule.to
         values: dict[str, str | int] | None = None
+        told: set[str] = set()  # one person may have two roles
         for party in self.order.parties:
-            if not (party.role in rule.to or (extras and party.role not in PRINCIPALS)):
+            if party.contact in told or not (party.role in rule.to or (extras and party.role not in PRINCIPALS)):
                 continue
+            told.add(party.contact)
             if values is None:
                 values = self.values(rule.variables)
             notice = Notice(
@@ -154,14 +163,29 @@ class _Draft:
         """What the topic's texts may need, as it stands now."""
         values: dict[str, str | int] = {}
         for name in names:
+            value: str | int | None
             if name == "next":
-                update = self.playbook.stages[self.get("stage")].next_update
-                value: str | int | None = int(update.total_seconds()) or None
+                value = self.next_word_s()
+            elif name == "reason":  # that of this event: the order's last one may be about something else
+                value = getattr(self.data, "reason", "") or None
             else:
                 value = VARIABLES[name].value(self.order)
             if value is not None:
                 values[name] = value
         return values
+
+    def next_word_s(self) -> int | None:
+        """How long until the order's next deadline that tells somebody, if nothing happens before; in seconds (S1-30)."""
+        order = _replace(self.order, **self.changes)
+        waits = []
+        for deadline in self.playbook.deadlines_at[order.stage]:
+            anchor = deadline.anchor(order)
+            if anchor is None or not deadline.tells or order.fired.get(deadline.name) == anchor:
+                continue
+            wait_s = (anchor + deadline.after - self.now).total_seconds()
+            if 0 < wait_s <= NEXT_WORD_MAX_S and (deadline.when is None or deadline.when.test(order, self.data)):
+                waits.append(int(wait_s))
+        return min(waits, default=None)
 
     def new_id(self) -> bytes:
         order = self.order
@@ -170,9 +194,18 @@ class _Draft:
     def open(
         self, rule: AnomalyRule, reason: Reason, cause: str, anchor: datetime | None = None, tone: Tone | None = None
     ) -> None:
-        """Open an anomaly that is not open yet: its case, its call-back, its words."""
+        """Open an anomaly that is neither open nor left behind by progress: its case, its call-back, its words.
+
+        One that a deadline opened and that an event confirms no longer ends with the deadline.
+        """
         anomalies: tuple[Anomaly, ...] = self.get("anomalies")
-        if any(known.name == rule.name for known in anomalies):
+        known = next((known for known in anomalies if known.name == rule.name), None)
+        if known is not None:
+            if known.anchor is not None and anchor is None:
+                sure = _replace(known, cause=cause, anchor=None)
+                self.changes["anomalies"] = tuple(sure if found is known else found for found in anomalies)
+            return
+        if self.is_behind(rule, self.get("stage")):
             return
         self.changes["anomalies"] = (*anomalies, Anomaly(rule.name, self.now, cause, anchor))
         self.effects.append(OpenAnomaly(rule.name, reason))
@@ -206,16 +239,27 @@ class _Draft:
         if what == "acknowledged" and meant:
             done = tuple(_replace(case, state="acknowledged") if case in meant else case for case in cases)
             self.changes["cases"] = done
-        elif what == "resolved" and meant:
-            self.close({case.anomaly for case in meant}, Reason.STAFF_SAYS_SO)
+        elif what == "resolved":
+            self.resolve(meant, data.case)
         elif what == "reopened" and data.case in self.playbook.anomalies:
             self.open(self.playbook.anomalies[data.case], Reason.STAFF_SAYS_SO, "case.reopened")
+
+    def resolve(self, meant: list[Case], name: str) -> None:
+        """Close what the staff has put right; a call-back that was made does not mend what it was about."""
+        if len(meant) == 1 and meant[0].kind == "call_back" and name == meant[0].id.hex():
+            self.changes["cases"] = tuple(case for case in self.get("cases") if case is not meant[0])
+            self.effects.append(CloseCase(meant[0].id, Reason.STAFF_SAYS_SO))
+            return
+        names = {case.anomaly for case in meant} | {a.name for a in self.get("anomalies") if a.name == name}
+        self.close(names, Reason.STAFF_SAYS_SO)
 
     def finish(self) -> Decision:
         """Close what progress has ended, lay out the timers, and hand the decision over."""
         order = _replace(self.order, **self.changes) if self.changes else self.order
-        over, met = self.ended(order)
-        if over or met:
+        while order.anomalies:  # one that ends may be what another counts from
+            over, met = self.ended(order)
+            if not (over or met):
+                break
             self.close(over, Reason.PROGRESS_CLEARS)
             self.close(met, Reason.DEADLINE_MET)
             order = _replace(self.order, **self.changes)
@@ -235,34 +279,43 @@ class _Draft:
             rule = self.playbook.anomalies.get(anomaly.name)
             if rule is None:
                 continue  # the playbook no longer knows it: a person closes it
-            if rule.clears_rank is not None and self.playbook.stages[order.stage].rank >= rule.clears_rank:
+            if self.is_behind(rule, order.stage):
                 over.append(anomaly.name)
             elif anomaly.anchor is not None and not self.still_waits(order, anomaly):
                 met.append(anomaly.name)
         return over, met
 
+    def is_behind(self, rule: AnomalyRule, stage: str) -> bool:
+        """Whether an order in that stage has left the anomaly behind."""
+        return rule.clears_rank is not None and self.playbook.stages[stage].rank >= rule.clears_rank
+
     def still_waits(self, order: Order, anomaly: Anomaly) -> bool:
         deadline = self.playbook.deadlines.get(anomaly.cause)
-        if deadline is None or order.stage not in deadline.stages or deadline.anchor(order) != anomaly.anchor:
-            return False
-        return deadline.when is None or deadline.when.test(order, self.data)
+        return deadline is not None and self.anchor(deadline, order) == anomaly.anchor
+
+    def anchor(self, deadline: Deadline, order: Order) -> datetime | None:
+        """The moment a deadline counts from, None where the order does not wait for it."""
+        if order.stage not in deadline.stages:
+            return None
+        anchor: datetime | None = deadline.anchor(order)
+        if anchor is None or (deadline.when is not None and not deadline.when.test(order, self.data)):
+            return None
+        return anchor
 
     def timers(self, order: Order) -> tuple[dict[str, datetime], dict[str, datetime]]:
         """The deadlines that should be armed now; a warning whose time is past already is not given any more."""
         armed: dict[str, datetime] = {}
         fired = order.fired
         for deadline in self.playbook.deadlines_at[order.stage]:
-            anchor = deadline.anchor(order)
+            anchor = self.anchor(deadline, order)
             if anchor is None or fired.get(deadline.name) == anchor:
-                continue
-            if deadline.when is not None and not deadline.when.test(order, self.data):
                 continue
             due_at = anchor + deadline.after
             if due_at <= self.now and order.timers.get(deadline.name) != due_at:
                 if deadline.is_warning:
                     fired = fired | {deadline.name: anchor}
                     continue
-                due_at = self.now
+                due_at = min(order.timers.get(deadline.name, self.now + SETTLE), self.now + SETTLE)
             armed[deadline.name] = due_at
         return armed, fired
 
@@ -270,4 +323,7 @@ class _Draft:
         for name, due_at in new.items():
             if old.get(name) != due_at:
                 self.effects.append(SetTimer(name, due_at, Reason.DEADLINE_MOVED if name in old else Reason.DEADLINE_SET))
-        self.effects.extend(ClearTimer(name, Reason.DEADLINE_MET) for name in old if name not in new)
+        for name in old:
+            if name not in new:
+                reason = Reason.DEADLINE_PASSED if name == self.fired else Reason.DEADLINE_MET
+                self.effects.append(ClearTimer(name, reason))

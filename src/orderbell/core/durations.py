@@ -6,6 +6,7 @@ from datetime import timedelta
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _FORM = re.compile(r"(-?)((?:\d{1,6}[smhd])+)")
 _PART = re.compile(r"(\d+)([smhd])")
+_SECONDS_MAX = 3660 * 86400  # ten years; more is a slip, and could leave the calendar
 
 
 def parse_duration(text: str) -> timedelta:
@@ -14,6 +15,8 @@ def parse_duration(text: str) -> timedelta:
     if found is None:
         raise ValueError(f"{text!r} is no span of time")
     seconds = sum(int(count) * _UNITS[unit] for count, unit in _PART.findall(found[2]))
+    if seconds > _SECONDS_MAX:
+        raise ValueError(f"{text!r} is more than ten years")
     return timedelta(seconds=-seconds if found[1] else seconds)
 
 

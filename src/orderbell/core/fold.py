@@ -64,7 +64,10 @@ def _not_paid(order: Order, event: Event, _timezone: str) -> Changes | None:
     return {"payment": "failed", "payment_at": event.time, "reason": cast("Because", event.data).reason}
 
 
-def _refund(_order: Order, event: Event, _timezone: str) -> Changes:
+def _refund(order: Order, event: Event, _timezone: str) -> Changes | None:
+    late = order.payment_at is not None and event.time < order.payment_at
+    if event.type == "refund.started" and order.payment == "refunded" and late:
+        return None
     data = cast("Amount", event.data)
     payment = "refunding" if event.type == "refund.started" else "refunded"
     changes: Changes = {"payment": payment, "payment_at": event.time}

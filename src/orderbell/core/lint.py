@@ -6,7 +6,9 @@ that no SMS can be too long among them (S0-17).
 
 from collections.abc import Iterator
 
+from orderbell.core.calendar import zone_of
 from orderbell.core.durations import format_duration
+from orderbell.core.plan import INBOX
 from orderbell.core.playbook import Playbook, Problem
 from orderbell.core.wording import sms_problems
 
@@ -14,6 +16,7 @@ from orderbell.core.wording import sms_problems
 def lint_playbook(playbook: Playbook) -> list[Problem]:
     """Every broken promise of a compiled playbook, in the order of its file."""
     return [
+        *_timezone(playbook),
         *_unreachable_stages(playbook),
         *_anomalies_for_ever(playbook),
         *_anomalies_from_nowhere(playbook),
@@ -22,6 +25,12 @@ def lint_playbook(playbook: Playbook) -> list[Problem]:
         *_circles(playbook),
         *_sms(playbook),
     ]
+
+
+def _timezone(playbook: Playbook) -> Iterator[Problem]:
+    if zone_of(playbook.timezone, "UTC").key != playbook.timezone:
+        message = f"there is no time zone {playbook.timezone!r}"
+        yield Problem(("timezone",), message, "write such as Asia/Shanghai")
 
 
 def _unreachable_stages(playbook: Playbook) -> Iterator[Problem]:
@@ -67,12 +76,13 @@ def _notices(playbook: Playbook) -> Iterator[Problem]:
         if rule.valid_for < rule.within:
             remedy = "lengthen `valid_for`: news must not grow old before it has to be told"
             yield Problem((*path, "valid_for"), "is out of date before it has to be told", remedy)
-        if rule.mandatory and rule.level != "calm" and rule.level != "normal":
+        if rule.mandatory and rule.level == "all":
             yield Problem((*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category")
         if not rule.channels:
             yield Problem((*path, "channels"), "has no channel", "name at least one channel, or drop the line")
         for locale, words in playbook.wording.items():
-            for channel in (*rule.channels, *rule.also):
+            kept = INBOX if rule.mandatory else ()  # where a mandatory notice goes in the end
+            for channel in dict.fromkeys((*rule.channels, *rule.also, *kept)):
                 if not words.has(topic, channel):
                     remedy = f"add `{topic}:` with a text for {channel} to the wording of {locale}"
                     yield Problem((*path, "channels"), f"has no wording for {channel} in {locale}", remedy)

@@ -4,7 +4,7 @@
 message (S0-33, S1-16). A notice that is not due yet stays as it is, unless a message that goes out says it too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 import msgspec
@@ -27,29 +27,61 @@ def plan(
     channels: frozenset[ChannelName],
 ) -> Plan:
     """Plan the pending notices of one contact; `channels` are those that have a provider now."""
-    fates: list[Fate] = []
-    live: list[tuple[Notice, NoticeRule, Playbook]] = []
+    draft = _Draft(contact, now, channels)
     for notice in sorted(notices, key=lambda pending: (pending.due_at, pending.id)):
         playbook = playbooks.get(notice.playbook)
         rule = playbook.notices.get(notice.topic) if playbook is not None else None
         if playbook is None or rule is None:
-            fates.append(Fate(notice, "dropped", Reason.NO_WORDING))
+            draft.fates[notice.id] = Fate(notice, "dropped", Reason.NO_WORDING)
             continue
         unwanted = _unwanted(rule, contact, notice, now)
         if unwanted is None:
-            live.append((notice, rule, playbook))
+            draft.live.append((notice, rule, playbook))
         else:
-            fates.append(Fate(notice, "dropped", unwanted))
-    messages: list[Message] = []
-    for notice, rule, playbook in live:
-        cover = _cover(notice, rule, live, now)
-        if cover is not None:
-            fates.append(Fate(notice, "merged", Reason.COVERED, None, cover.id))
-        elif notice.due_at <= now:
-            fate, texts = _place(playbook, rule, contact, notice, now, channels)
-            fates.append(fate)
-            messages.extend(texts)
-    return Plan(tuple(messages), tuple(fates))
+            draft.fates[notice.id] = Fate(notice, "dropped", unwanted)
+    for line in draft.live:
+        draft.settle(line)
+    return Plan(tuple(draft.messages), tuple(fate for fate in draft.fates.values() if fate is not None))
+
+
+_Line = tuple[Notice, NoticeRule, Playbook]
+
+
+class _Draft:
+    """A plan in the making: what is wanted at all, and the fates so far, None for what waits for its time."""
+
+    __slots__ = ("channels", "contact", "fates", "live", "messages", "now")
+
+    def __init__(self, contact: Contact, now: datetime, channels: frozenset[ChannelName]) -> None:
+        self.contact, self.now, self.channels = contact, now, channels
+        self.live: list[_Line] = []
+        self.fates: dict[bytes, Fate | None] = {}
+        self.messages: list[Message] = []
+
+    def settle(self, line: _Line) -> Fate | None:
+        """Decide one notice, after those that say it too: it is merged only into one that goes out."""
+        notice, rule, playbook = line
+        if notice.id in self.fates:
+            return self.fates[notice.id]
+        self.fates[notice.id] = None  # no playbook that passed its lint covers in a circle; another must not hang
+        wait: datetime | None = None
+        for wider in _covers(notice, rule, self.live, self.now):
+            fate = self.settle(wider)
+            if fate is not None and fate.kind in ("sent", "merged"):
+                into = fate.into if fate.kind == "merged" else wider[0].id
+                self.fates[notice.id] = fate = Fate(notice, "merged", Reason.COVERED, None, into)
+                return fate
+            if fate is None and wider[0].due_at > self.now:
+                wait = min(wait or wider[0].due_at, wider[0].due_at)
+        if notice.due_at > self.now:
+            return None
+        if wait is not None:
+            fate = Fate(msgspec.structs.replace(notice, due_at=wait), "held", Reason.COVERED, wait)
+        else:
+            fate, texts = _place(playbook, rule, self.contact, notice, self.now, self.channels)
+            self.messages.extend(texts)
+        self.fates[notice.id] = fate
+        return fate
 
 
 def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: ChannelName) -> Text | Reason:
@@ -60,7 +92,9 @@ def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: Chann
     text = words.compose(
         notice.topic, channel, notice.tone, notice.values, timezone=timezone, marketing=rule.marketing
     )
-    return Reason.NO_WORDING if text is None else text
+    if text is None:
+        return Reason.NO_WORDING
+    return Reason.TOO_LONG if text.segments > 1 else text
 
 
 def _wording(playbook: Playbook, locale: str) -> Wording:
@@ -82,11 +116,10 @@ def _unwanted(rule: NoticeRule, contact: Contact, notice: Notice, now: datetime)
     return Reason.OUT_OF_DATE if notice.valid_until < now else None
 
 
-def _cover(
-    notice: Notice, rule: NoticeRule, live: list[tuple[Notice, NoticeRule, Playbook]], now: datetime
-) -> Notice | None:
-    """A later notice of the same order that says it too, and soon enough; quiet hours may hold it only if both wait."""
-    for other, wider, _ in live:
+def _covers(notice: Notice, rule: NoticeRule, live: list[_Line], now: datetime) -> Iterator[_Line]:
+    """The later notices of the same order that say it too, and soon enough; quiet hours may hold them only if both wait."""
+    for line in live:
+        other, wider, _ = line
         if (
             notice.topic in wider.covers
             and (rule.lane != "critical" or wider.lane == "critical")
@@ -94,8 +127,7 @@ def _cover(
             and other.created_at >= notice.created_at
             and other.due_at <= max(notice.tell_by, now)
         ):
-            return other
-    return None
+            yield line
 
 
 def _place(
@@ -107,7 +139,7 @@ def _place(
         if until is not None:
             held = msgspec.structs.replace(notice, due_at=until, held="quiet_hours")
             return Fate(held, "held", Reason.QUIET_HOURS, until), []
-    wanted = INBOX if late else rule.channels
+    wanted = INBOX if late else (*rule.channels, *INBOX) if rule.mandatory else rule.channels
     messages: list[Message] = []
     for channel in wanted:
         if channel in channels and contact.endpoint(channel):
@@ -131,6 +163,6 @@ def _write(
     message = Message(
         derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
         notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,), notice.created_at, now,
-        notice.valid_until, notice.tone, notice.cause,
+        notice.valid_until, text.tone, notice.cause,
     )  # fmt: skip
     return [message]

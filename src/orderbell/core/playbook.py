@@ -164,6 +164,7 @@ class Deadline:
     open: tuple[str, ...]
     tone: Tone | None
     is_warning: bool
+    tells: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +253,7 @@ class _Compiler:
         self.spec, self.wordings = spec, wordings
         self.problems: list[Problem] = []
         self.anomaly_specs = {name: found for name, found in spec.anomalies.items() if found is not None}
+        self.marks = {name: True for rule in spec.rules for name in many(rule.mark)}
         self.order_schema = schema_of(Order)
 
     def run(self) -> tuple[Playbook | None, list[Problem]]:
@@ -282,12 +284,15 @@ class _Compiler:
     def problem(self, path: tuple[str | int, ...], message: str, remedy: str = "") -> None:
         self.problems.append(Problem(path, message, remedy))
 
-    def duration(self, text: str, *path: str | int) -> timedelta:
+    def duration(self, text: str, *path: str | int, signed: bool = False) -> timedelta:
         try:
-            return parse_duration(text)
+            span = parse_duration(text)
         except ValueError as wrong:
             self.problem(path, str(wrong), "write a number and a unit: 30s, 5m, 2h, 3d, or several: 1d12h")
             return NO_TIME
+        if span < NO_TIME and not signed:
+            self.problem(path, f"{text!r} lies in the past", "only the `after` of a deadline may be negative")
+        return span
 
     def condition(self, source: str, event_types: tuple[str, ...], *path: str | int) -> Condition | None:
         if not source:
@@ -366,12 +371,18 @@ class _Compiler:
         if anchor is None:
             remedy = f"use one of: {', '.join(get_args(Since))}, mark:NAME, anomaly:NAME"
             self.problem((*path, "since"), f"there is no moment {found.since!r}", remedy)
-        after = self.duration(found.after, *path, "after")
+        kind, _, origin = found.since.partition(":")
+        if kind == "anomaly":
+            self.known(origin, self.anomaly_specs, "anomaly", *path, "since")
+        elif kind == "mark":
+            self.known(origin, self.marks, "mark", *path, "since")
+        after = self.duration(found.after, *path, "after", signed=True)
         return Deadline(
             name, after, anchor or (lambda _order: None), frozenset(stages),
             self.condition(found.when, (), *path, "when"),
             self.known(found.tell, self.spec.notices, "notice", *path, "tell"),
             self.known(found.open, self.anomaly_specs, "anomaly", *path, "open"), found.tone, after < NO_TIME,
+            bool(found.tell or any(self.anomaly_specs[a].tell for a in many(found.open) if a in self.anomaly_specs)),
         )  # fmt: skip
 
     def rules(self) -> dict[str, tuple[Rule, ...]]:

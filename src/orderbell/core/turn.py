@@ -150,9 +150,9 @@ def _fire(turn: Turn, shelf: Shelf, order: Order, until: datetime) -> Order:
         event = Event(
             order.tenant, OWN_SOURCE, f"{name}@{due_at.isoformat()}", "timer.due", order.no, due_at, due_at, TimerDue(name=name)
         )  # fmt: skip
-        fired = _step(turn, playbook, order, event, due_at, ())
-        if fired is None:  # the decision failed; without a change the same timer would come again for ever
-            fired = msgspec.structs.replace(order, timers={n: at for n, at in order.timers.items() if n != name})
+        fired = _step(turn, playbook, order, event, due_at, ()) or order
+        if fired.timers.get(name) == order.timers[name]:  # the decision failed: it would come again for ever
+            fired = msgspec.structs.replace(fired, timers={n: at for n, at in fired.timers.items() if n != name})
             turn.orders[order.tenant, order.no] = fired
         order = fired
     return order
@@ -178,25 +178,26 @@ def _step(
 
 def _project(turn: Turn, old: Order | None, decision: Decision, now: datetime) -> None:
     new = decision.order
+    before = {case.id: case for case in old.cases} if old is not None else {}
     for effect in decision.effects:
         if isinstance(effect, SendNotice):
             turn.notices.append(effect.notice)
         elif isinstance(effect, OpenAnomaly):
             turn.anomalies[new.tenant, new.no, effect.name, now] = AnomalyLine(new.tenant, new.no, effect.name, now, None)
-        elif isinstance(effect, CloseAnomaly) and old is not None and (was := old.anomaly(effect.name)):
-            line = AnomalyLine(new.tenant, new.no, effect.name, was.opened_at, now)
-            turn.anomalies[new.tenant, new.no, effect.name, was.opened_at] = line
+        elif isinstance(effect, CloseAnomaly):
+            was = old.anomaly(effect.name) if old is not None else None
+            opened_at = was.opened_at if was is not None else now
+            line = AnomalyLine(new.tenant, new.no, effect.name, opened_at, now)
+            turn.anomalies[new.tenant, new.no, effect.name, opened_at] = line
         elif isinstance(effect, OpenCase):
+            before[effect.case.id] = effect.case
             turn.cases[new.tenant, effect.case.id] = CaseLine(new.tenant, new.no, effect.case, None)
-        elif isinstance(effect, CloseCase) and old is not None:
-            case = next(case for case in old.cases if case.id == effect.id)
-            done = msgspec.structs.replace(case, state="resolved")
+        elif isinstance(effect, CloseCase):
+            done = msgspec.structs.replace(before[effect.id], state="resolved")
             turn.cases[new.tenant, effect.id] = CaseLine(new.tenant, new.no, done, now)
-    if old is not None and old.cases != new.cases:
-        before = {case.id: case for case in old.cases}
-        for case in new.cases:
-            if case.id in before and before[case.id] != case:
-                turn.cases[new.tenant, case.id] = CaseLine(new.tenant, new.no, case, None)
+    for case in new.cases:
+        if before[case.id] != case:
+            turn.cases[new.tenant, case.id] = CaseLine(new.tenant, new.no, case, None)
 
 
 def _meet(turn: Turn, event: Event, order: Order | None, contacts: Mapping[Key, Contact]) -> tuple[Party, ...]:
@@ -205,17 +206,28 @@ def _meet(turn: Turn, event: Event, order: Order | None, contacts: Mapping[Key, 
     known = {party.role: party for party in order.parties} if order is not None else {}
     for role, person in event.people.items():
         name = contact_id(event.order_no, role, person)
-        if role in known and not (person.id or person.phone or person.email):
-            name = known[role].contact  # news of somebody already known, such as a new locale
+        before = None
+        if role in known and not person.id:
+            key = (event.tenant, known[role].contact)
+            before = turn.contacts.get(key) or contacts.get(key)
+            if not person.phone and (not person.email or (before is not None and before.phone)):
+                name = known[role].contact  # news of somebody already known, such as a new locale or a mail address
         key = (event.tenant, name)
         old = turn.contacts.get(key) or contacts.get(key)
-        new = merge_contact(old or Contact(event.tenant, name), person)
+        new = merge_contact(old or _stranger(event.tenant, name, before), person)
         if new != old:
             turn.contacts[key] = new
             if old is None:
                 turn.new_contacts.add(key)
         known[role] = Party(role, name, new.tier)
     return tuple(known.values())
+
+
+def _stranger(tenant: str, name: str, before: Contact | None) -> Contact:
+    """A contact that is new; wishes follow a person to a new number, other addresses may be somebody else's."""
+    if before is None:
+        return Contact(tenant, name)
+    return msgspec.structs.replace(before, id=name, phone="", email="", app="", wechat="")
 
 
 def merge_contact(contact: Contact, person: Person) -> Contact:

@@ -58,5 +58,3 @@ def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
     source = iter(events)
     while batch := list(islice(source, size)):
         yield batch
-
-

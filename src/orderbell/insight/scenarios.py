@@ -15,7 +15,7 @@ import yaml
 
 from orderbell.core.decide import light
 from orderbell.core.durations import format_duration, parse_duration
-from orderbell.core.events import Answer, Event, encode_json, parse_event
+from orderbell.core.events import Answer, Event, encode_json, parse_event, read_moment
 from orderbell.core.model import Message, Order
 from orderbell.core.turn import Key, Shelf, contact_id
 from orderbell.errors import ScenarioInvalid
@@ -117,7 +117,7 @@ class _Run:
         if playbook is None:
             raise ScenarioInvalid(f"{scenario.id}: there is no playbook {scenario.playbook!r}")
         self.scenario, self.playbook, self.shelf = scenario, playbook, shelf
-        self.start = datetime.fromisoformat(scenario.start).astimezone(UTC)
+        self.start = self.moment(scenario.start)
         self.people = scenario.people or {playbook.principal: {}}
         self.report = Report(scenario)
         self.roles: dict[str, str] = {}
@@ -140,11 +140,17 @@ class _Run:
             else:
                 self.look(at, step, await host.order((TENANT, self.scenario.order)))
         ends = [self.span(line.within[1]) for line in self.scenario.expect if line.within]
-        last = max([at for at, _, _ in steps] + ends) + _LAST_LOOK
+        last = max([at for at, _, _ in steps] + ends, default=timedelta(0)) + _LAST_LOOK
         await host.advance(self.start + last)
         self.judge(await host.messages())
         self.report.timeline.sort(key=lambda line: line[0])
         return self.report
+
+    def moment(self, text: str) -> datetime:
+        try:
+            return read_moment(text, UTC)
+        except ValueError as wrong:
+            raise ScenarioInvalid(f"{self.scenario.id}: start: {wrong}; write such as {START}") from None
 
     def span(self, text: str) -> timedelta:
         try:
@@ -156,8 +162,10 @@ class _Run:
         """The events with their offsets, in the order in which they arrive."""
         made: list[tuple[timedelta, Event]] = []
         for index, line in enumerate(self.scenario.events):
+            if len(line) < 2 or not all(isinstance(word, str) for word in line[:2]):  # noqa: PLR2004 - offset and type
+                raise ScenarioInvalid(f"{self.scenario.id}: event {index + 1}: write [offset, type, data]")
             offset, kind, *rest = line
-            data, extra = (list(rest) + [None, None])[:2]
+            data, extra, *_ = *rest, None, None
             at = self.span(offset)
             made.append((at, self.event(index, at, kind, dict(data or {}), dict(extra or {}))))
         return sorted(made, key=lambda pair: pair[0])
@@ -226,7 +234,9 @@ class _Run:
         first, last = (self.start + self.span(offset) for offset in line.within)
         found = [m for m in messages if first <= m.told_at <= last and self.meant(line, m)]
         told = "; ".join(f"{m.channel} {m.topic} {m.text!r}" for m in found)
-        where = f"within {line.within[0]}..{line.within[1]} to {line.to or 'anybody'} {line.channel} {line.topic}".rstrip()
+        where = (
+            f"within {line.within[0]}..{line.within[1]} to {line.to or 'anybody'} {line.channel} {line.topic}".rstrip()
+        )
         at = last - self.start
         if line.none:
             if found:
@@ -264,5 +274,3 @@ def _brief(event: Event) -> str:
     data = msgspec.to_builtins(event.data)
     data.pop("people", None)
     return " ".join(f"{name}={value}" for name, value in data.items() if not isinstance(value, list | dict))
-
-

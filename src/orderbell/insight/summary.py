@@ -14,7 +14,9 @@ from orderbell.core.segments import measure
 from orderbell.core.turn import Key, Shelf
 
 SMS_FEN = 4.5  # a segment, domestic (S3-24: 3 to 6)
-DELAY_TOPICS = frozenset({"delay_likely", "parcel_late", "parcel_stalled", "parcel_lost", "stage_overdue", "order_cancelled"})
+DELAY_TOPICS = frozenset(
+    {"delay_likely", "parcel_late", "parcel_stalled", "parcel_lost", "stage_overdue", "order_cancelled"}
+)
 WARNING_TOPIC = "delay_likely"
 
 
@@ -35,7 +37,7 @@ class Lateness(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True, omit_defaults=True):
-    """The figures of a run; `wait_*_s` are spans from the event (or deadline) to the message, in the orders' own time."""
+    """The figures of a run; `wait_*_s` are spans from event (or deadline) to message, in the orders' own time."""
 
     order_count: int
     event_count: int
@@ -62,7 +64,9 @@ class Summary(Struct, frozen=True, omit_defaults=True):
 class Tally:
     """Counts while a run goes on, so that nothing has to be kept that is only counted."""
 
-    def __init__(self, promises: Mapping[str, datetime], delivered: Mapping[str, datetime], late: Iterable[str]) -> None:
+    def __init__(
+        self, promises: Mapping[str, datetime], delivered: Mapping[str, datetime], late: Iterable[str]
+    ) -> None:
         self.promises, self.delivered, self.late = promises, delivered, frozenset(late)
         self.topics: dict[str, Counter[str]] = {}
         self.waits_s: list[float] = []
@@ -111,7 +115,8 @@ class Tally:
         return Summary(
             order_count=len(orders), event_count=event_count, step_count=step_count, seconds=round(seconds, 2),
             events_per_s=round(event_count / seconds, 1) if seconds else 0.0,
-            stages=dict(stages.most_common()), lights=dict(shown.most_common()), anomalies=dict(sorted(anomalies.items())),
+            stages=dict(stages.most_common()), lights=dict(shown.most_common()),
+            anomalies=dict(sorted(anomalies.items())),
             topics={topic: dict(counts) for topic, counts in sorted(self.topics.items())}, fates=dict(self.fates),
             message_count=len(self.waits_s), sms_segment_count=self.segment_count,
             sms_cost_yuan=round(self.segment_count * SMS_FEN / 100, 2),

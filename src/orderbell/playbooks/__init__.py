@@ -1,12 +1,12 @@
 """The playbooks that ship (YAML beside this file), and how any playbook is read: file, line and remedy for every fault.
 
-A playbook file may extend a shipped one or a file beside it: mappings are laid over each other key by key, lists are
-joined, and a `null` switches an inherited entry off. Wording files (`wording/LOCALE.yaml`) are laid over the shipped
+A playbook file may extend a shipped one or a file beside it: mappings are laid over each other key by key, the
+rules are joined, and a `null` switches an inherited entry off. Wording files (`wording/LOCALE.yaml`) are laid over the shipped
 ones in the same way.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from orderbell.errors import PlaybookInvalid
 
 SHIPPED = Path(__file__).parent
 SHIPPED_NAMES = ("retail", "digital", "consignment")
-_DEPTH_MAX = 5
+_DEPTH_MAX = 20  # an alias may hold itself
 _Path = tuple[str | int, ...]
 _Place = tuple[Path, int]
 _Spec = TypeVar("_Spec")
@@ -55,7 +55,7 @@ def load_playbook(path: Path) -> Playbook:
 def check_playbook(path: Path) -> tuple[Playbook | None, list[str]]:
     """The compiled playbook, if it compiles, and all that is wrong with it, as lines for people."""
     try:
-        tree = _read_extended(path, 0)
+        tree = _read_extended(path, ())
         wordings, places = _read_wordings(path.parent)
     except PlaybookInvalid as wrong:
         return None, [str(wrong)]
@@ -83,17 +83,21 @@ def _place(tree: _Tree, path: _Path) -> _Place:
     return tree.places[path]
 
 
-def _read_extended(path: Path, depth: int) -> _Tree:
+def _read_extended(path: Path, below: tuple[Path, ...]) -> _Tree:
     tree = _read(path)
     parent = tree.value.get("extends") if isinstance(tree.value, dict) else None
     if not parent:
         return tree
     beside = path.parent / f"{parent}.yaml"
     base = beside if beside.exists() and beside != path else SHIPPED / f"{parent}.yaml"
-    if depth >= _DEPTH_MAX or not re.fullmatch(r"[\w-]{1,64}", str(parent)) or not base.exists():
-        place = "{}:{}".format(*_place(tree, ("extends",)))
-        raise PlaybookInvalid(f"{place}: there is no playbook {parent!r} to extend; name base or a file beside this one")
-    under = _read_extended(base, depth + 1)
+    place = "{}:{}".format(*_place(tree, ("extends",)))
+    if base in below:
+        raise PlaybookInvalid(f"{place}: the playbook extends itself over {parent!r}; let it extend base in the end")
+    if not re.fullmatch(r"[\w-]{1,64}", str(parent)) or not base.exists():
+        raise PlaybookInvalid(
+            f"{place}: there is no playbook {parent!r} to extend; name base or a file beside this one"
+        )
+    under = _read_extended(base, (*below, path))
     return _lay_over(under, tree)
 
 
@@ -109,17 +113,21 @@ def _read(path: Path) -> _Tree:
         mark = getattr(wrong, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
         said = getattr(wrong, "problem", None) or str(wrong)
-        raise PlaybookInvalid(f"{path}:{line}: this is not YAML: {said}; check the indentation and the quotes") from None
+        raise PlaybookInvalid(
+            f"{path}:{line}: this is not YAML: {said}; check the indentation and the quotes"
+        ) from None
     places: dict[_Path, _Place] = {}
     if node is None:
         raise PlaybookInvalid(f"{path}:1: the file is empty; begin with `name:` and `extends: base`")
     return _Tree(_plain(node, (), path, places), places)
 
 
-def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]) -> Any:
+def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]) -> object:
     places[path] = (file, node.start_mark.line + 1)
+    if len(path) > _DEPTH_MAX:
+        raise PlaybookInvalid(f"{file}:{node.start_mark.line + 1}: this is nested too deeply; write it out flat")
     if isinstance(node, yaml.MappingNode):
-        made: dict[str, Any] = {}
+        made: dict[str, object] = {}
         for key, value in node.value:
             # YAML 1.1 reads a bare `on` as true; here every key is the text that stands there
             name = str(key.value)
@@ -130,20 +138,25 @@ def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]
         return made
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, index), file, places) for index, item in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+    try:
+        value: object = yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError):
+        said = f"{str(node.value)[:60]!r} cannot be read as {node.tag.rpartition(':')[2]}"
+        raise PlaybookInvalid(f"{file}:{node.start_mark.line + 1}: {said}; put it in quotes to mean a text") from None
+    return value
 
 
 def _lay_over(under: _Tree, over: _Tree) -> _Tree:
     places = dict(under.places)
 
-    def merge(below: Any, above: Any, path: _Path, source: _Path) -> Any:
+    def merge(below: object, above: object, path: _Path, source: _Path) -> object:
         if isinstance(below, dict) and isinstance(above, dict):
             merged = dict(below)
             for name, value in above.items():
                 merged[name] = merge(below.get(name), value, (*path, name), (*source, name))
             places[path] = over.places[source]
             return merged
-        if isinstance(below, list) and isinstance(above, list):
+        if path == ("rules",) and isinstance(below, list) and isinstance(above, list):
             for index, item in enumerate(above):
                 merge(None, item, (*path, len(below) + index), (*source, index))
             return below + above
@@ -175,10 +188,40 @@ def _convert(tree: _Tree, kind: type[_Spec]) -> _Spec | str:
         return msgspec.convert(tree.value, kind)
     except msgspec.ValidationError as wrong:
         text, _, where = str(wrong).partition(" - at `$")
-        path: _Path = tuple(
-            int(part[1:-1]) if part.startswith("[") else part.lstrip(".")
-            for part in re.findall(r"\[\d+\]|\.?[^.\[\]`]+", where.rstrip("`"))
-        )
+        path = _exact(tree.value, kind, where.rstrip("`"), str(wrong))
         file, line = _place(tree, path)
-        name = where.strip(".`") or "the playbook"
+        name = ".".join(map(str, path)) or "the file"
         return f"{file}:{line}: {name}: {text[:1].lower()}{text[1:]}; see the schema (`orderbell playbook schema`)"
+
+
+def _exact(value: Any, kind: type[_Spec], where: str, wrong: str) -> _Path:
+    """The path that msgspec means, which writes `[...]` for the key of a mapping: the one that is wrong alone."""
+    path: list[str | int] = []
+    for part in re.findall(r"\[\d+\]|\[\.\.\.\]|[^.\[\]]+", where):
+        if part == "[...]":
+            part = next((key for key in _at(value, path) if _is_wrong(_alone(value, path, key), kind, wrong)), "")
+        path.append(int(part[1:-1]) if part.startswith("[") else part)
+    return tuple(path)
+
+
+def _at(value: Any, path: Sequence[str | int]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _alone(value: Any, path: Sequence[str | int], key: str) -> Any:
+    """The tree with no other key than this one in the mapping at `path`."""
+    if not path:
+        return {key: value[key]}
+    changed = value.copy()
+    changed[path[0]] = _alone(value[path[0]], path[1:], key)
+    return changed
+
+
+def _is_wrong(value: Any, kind: type[_Spec], wrong: str) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as found:
+        return str(found) == wrong
+    return False

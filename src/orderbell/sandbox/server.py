@@ -18,16 +18,14 @@ import asyncio
 import contextlib
 import datetime as dt
 import hmac
-import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
-import uvicorn
 
 from orderbell.sandbox.faults import Dice, Faults
 from orderbell.sandbox.ledger import (
@@ -42,16 +40,12 @@ from orderbell.sandbox.ledger import (
 )
 from orderbell.sandbox.page import CONTENT_SECURITY_POLICY, render
 from orderbell.sandbox.rules import refusal
+from orderbell.serving import bind, serve_alone, serving, url_of
 
 _BATCH_MAX: Final = 1_000
 _SHOWN_COUNT: Final = 60
 _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _RETRY_AFTER_S: Final = 1
-# Longer than clients keep idle connections, so that they close them and not the server: a connection closed
-# just as a request comes in looks like a lost answer.
-_KEEP_ALIVE_S: Final = 75
-_SHUTDOWN_S: Final = 2
-_BACKLOG: Final = 2_048
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -379,60 +373,9 @@ def _whole_number(request: _Request, name: str, default: int, maximum: int) -> i
     return int(text)
 
 
-class _Server(uvicorn.Server):
-    """A server inside somebody else's process: says when it listens, and leaves the signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _configure(sandbox: Sandbox) -> uvicorn.Config:
-    return uvicorn.Config(
-        sandbox,
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
-    )
-
-
 def create_app(ledger_path: Path, *, token: str | None = None, clock: Clock = _utc_now) -> Sandbox:
     """Make the ASGI application over a ledger file (see `Sandbox`)."""
     return Sandbox(ledger_path, token=token, clock=clock)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Take a port (0 is any free one) and listen on it.
-
-    Raises:
-        OSError: the port is taken or not allowed.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay (40 ms an answer) off only for sockets that name their protocol.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextlib.asynccontextmanager
@@ -451,20 +394,8 @@ async def running(
         LedgerUnusable: the ledger is damaged or in use.
     """
     with contextlib.closing(create_app(ledger_path, token=token, clock=clock)) as sandbox:
-        listener = bind(host, port)
-        server = _Server(_configure(sandbox))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        ready = asyncio.create_task(server.listening.wait())
-        try:
-            await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                await serving
-            yield _url(listener)
-        finally:
-            ready.cancel()
-            sandbox.end_waiting()
-            server.should_exit = True
-            await serving
+        async with serving(sandbox, host=host, port=port, stopping=sandbox.end_waiting) as url:
+            yield url
 
 
 async def serve(
@@ -486,5 +417,5 @@ async def serve(
     with contextlib.closing(create_app(ledger_path, token=token)) as sandbox:
         listener = bind(host, port)
         if announce is not None:
-            announce(_url(listener))
-        await uvicorn.Server(_configure(sandbox)).serve(sockets=[listener])
+            announce(url_of(listener))
+        await serve_alone(sandbox, listener)

@@ -20,7 +20,7 @@ from litestar import asgi
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import HTTPReceiveMessage, Receive, Scope, Send
+from litestar.types import Receive, ReceiveMessage, Scope, Send
 
 from orderbell.core.events import Answer, Event, Status, parse_events
 from orderbell.errors import OrderBellError
@@ -161,7 +161,7 @@ async def _read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive) -
         raise _no(408, "too_slow", "Request timeout", detail, {"Connection": "close"}) from None
 
 
-async def _read_rest(message: HTTPReceiveMessage, receive: Receive) -> bytes | None:
+async def _read_rest(message: ReceiveMessage, receive: Receive) -> bytes | None:
     parts: list[bytes] = []
     length = 0
     while message["type"] == "http.request":

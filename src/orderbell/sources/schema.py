@@ -1,10 +1,11 @@
 """What the OpenAPI document says of `POST /v1/events`, made from the types that read it."""
 
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 
-from orderbell.core.events import BATCH_MAX, DATA_TYPES, EVENT_BYTES_MAX, INSIDE_TYPES, ORDER_NO_MAX, Answer, Wire
+from orderbell.core.events import BATCH_MAX, DATA_TYPES, EVENT_BYTES_MAX, ID_MAX, INSIDE_TYPES, ORDER_NO_MAX, Answer
 
 PATH: Final = "/v1/events"
 _REF: Final = "#/components/schemas/{name}"
@@ -20,6 +21,7 @@ _EXAMPLE: Final = {
 }
 
 
+@cache
 def describe_route(answers: type[msgspec.Struct], body_bytes_max: int) -> dict[str, Any]:
     """Describe the route: `paths` and `components` of an OpenAPI 3.1 document.
 
@@ -28,20 +30,43 @@ def describe_route(answers: type[msgspec.Struct], body_bytes_max: int) -> dict[s
         body_bytes_max: The longest body of a request.
     """
     kinds = {name: kind for name, kind in DATA_TYPES.items() if name not in INSIDE_TYPES}
-    types = [Wire, Answer, answers, *dict.fromkeys(kinds.values())]
+    types = [Answer, answers, *dict.fromkeys(kinds.values())]
     refs, schemas = msgspec.json.schema_components(types, ref_template=_REF)
     ref_of = dict(zip(types, refs, strict=True))
     pairs = [{"properties": {"type": {"const": name}, "data": ref_of[kind]}} for name, kind in kinds.items()]
-    envelope = schemas.pop("Wire")
-    envelope["properties"].pop("data_base64")
-    envelope["properties"]["type"]["enum"] = [*kinds]
-    envelope["properties"]["subject"] |= {"description": "the order number", "maxLength": ORDER_NO_MAX}
-    envelope["properties"]["data"] = {"type": "object"}
-    schemas["CloudEvent"] = {**envelope, "title": "CloudEvent", "oneOf": pairs}
+    schemas["CloudEvent"] = {**_envelope([*kinds]), "oneOf": pairs}
     return {
         "paths": {PATH: {"post": _operation(ref_of[Answer], ref_of[answers], body_bytes_max)}},
         "components": {"schemas": schemas},
     }
+
+
+def _envelope(kinds: list[str]) -> dict[str, Any]:
+    """Describe what `orderbell.core.events.Wire` reads."""
+    return {
+        "title": "CloudEvent",
+        "description": "Something that happened to an order (CloudEvents 1.0 in JSON, structured mode).",
+        "type": "object",
+        "required": ["id", "source", "type", "subject"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": _text(ID_MAX, "Names the event within its source."),
+            "source": _text(ID_MAX, "The shop or system that tells it."),
+            "type": {"type": "string", "enum": kinds},
+            "subject": {**_text(ORDER_NO_MAX, "The order number."), "pattern": "^[ -~]+$"},
+            "time": {
+                "type": "string",
+                "format": "date-time",
+                "description": "When it happened, with a zone; when it arrives if not given.",
+            },
+            "playbook": {"type": "string", "description": "Which playbook a new order follows, if not the usual one."},
+            "data": {"type": "object"},
+        },
+    }
+
+
+def _text(length_max: int, description: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": length_max, "description": description}
 
 
 def _operation(answer: dict[str, Any], answers: dict[str, Any], body_bytes_max: int) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, field
 
 from orderbell.core.events import Answer, Event, Status
-from orderbell.core.model import Entry, Reason
+from orderbell.core.model import Entry
+from orderbell.store.memory import altered_answer, altered_duplicate
 
 EventKey = tuple[str, str, str]
-_NO_DECISION = b"[]"
 
 
 class Sifted(Struct):
@@ -40,8 +40,8 @@ def sift(events: Sequence[Event], known: Mapping[EventKey, bytes]) -> Sifted:
         elif reference == event.body_hash:
             sifted.answers.append(Answer(event.id, Status.DUPLICATE))
         else:
-            sifted.answers.append(_refusal(event))
-            sifted.altered.append(_line(event))
+            sifted.answers.append(altered_answer(event))
+            sifted.altered.append(altered_duplicate(event))
     return sifted
 
 
@@ -51,13 +51,3 @@ def first_of_each_key(events: Sequence[Event]) -> list[Event]:
     for event in events:
         firsts.setdefault(event.key, event)
     return list(firsts.values())
-
-
-def _refusal(event: Event) -> Answer:
-    detail = f"id: an event {event.id!r} of this source was taken before with another body; give each event its own id"
-    return Answer(event.id, Status.REFUSED, Reason.ALTERED_DUPLICATE.value, "id", detail)
-
-
-def _line(event: Event) -> Entry:
-    detail = "the event came again with another body"
-    return Entry(event, event.received_at, 0, "", Reason.ALTERED_DUPLICATE, _NO_DECISION, detail)

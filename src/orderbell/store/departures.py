@@ -51,7 +51,8 @@ FROM unnest($1::text[], $2::text[]) AS k (tenant, contact) JOIN queue q USING (t
 
 WRITE_PLAN = """
 WITH planned AS (
-    INSERT INTO notice (tenant, contact, notice_id, order_no, topic, fate, reason, into_id, created_at, planned_at, body)
+    INSERT INTO notice (tenant, contact, notice_id, order_no, topic, fate, reason, into_id, created_at, planned_at,
+                        body)
     SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[],
                          $8::bytea[], $9::timestamptz[], $10::timestamptz[], $11::bytea[])
     ON CONFLICT DO NOTHING

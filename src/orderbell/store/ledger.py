@@ -137,6 +137,15 @@ class Word(Struct, frozen=True):
     at: datetime
 
 
+class Claim(Struct, frozen=True):
+    """What may be claimed: what is due at `now`, at most `limit` of it, of these tenants or providers, by a worker."""
+
+    now: datetime
+    limit: int
+    names: list[str]
+    worker: int
+
+
 class Look(Struct, frozen=True):
     """Whether anything is due now."""
 
@@ -164,27 +173,19 @@ class Ledger:
         due_at: datetime | None = await self._tried(lambda c: c.fetchval(sql.NEXT_DUE, _ALL_LANES, list(tenants)))
         return due_at
 
-    async def plan_due(
-        self, now: datetime, limit: int, tenants: Iterable[str], worker: int, plan: Callable[[list[Pending]], Planned]
-    ) -> Planned:
-        """Claim contacts with notices that are due, plan all that waits for them, and write the outcome.
+    async def plan_due(self, claim: Claim, plan: Callable[[list[Pending]], Planned]) -> Planned:
+        """Claim contacts of tenants with notices that are due, plan all that waits for them, write the outcome.
 
-        `limit` counts due notices; a contact that anybody else holds is left alone. On return everything in
+        The limit counts due notices; a contact that anybody else holds is left alone. On return everything in
         `requests` stands in the ledger as `sending`.
         """
-        return await self._tried(lambda c: _plan_due(c, now, limit, list(tenants), worker, plan))
+        return await self._tried(lambda c: _plan_due(c, claim, plan))
 
     async def claim_waiting(
-        self,
-        status: Literal["queued", "unknown"],
-        now: datetime,
-        limit: int,
-        providers: Iterable[str],
-        worker: int,
-        decide: Callable[[list[Waiting]], Moves],
+        self, status: Literal["queued", "unknown"], claim: Claim, decide: Callable[[list[Waiting]], Moves]
     ) -> Moves:
-        """Claim messages that wait in `status` and are due, and write what `decide` makes of them."""
-        return await self._tried(lambda c: _claim_waiting(c, status, now, limit, list(providers), worker, decide))
+        """Claim messages to providers that wait in `status` and are due, and write what `decide` makes of them."""
+        return await self._tried(lambda c: _claim_waiting(c, status, claim, decide))
 
     async def settle(
         self, request: Request | None, provider: str, settlements: Sequence[Settlement], now: datetime
@@ -253,25 +254,10 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
         raise
 
 
-async def _plan_due(
-    connection: Connection,
-    now: datetime,
-    limit: int,
-    tenants: list[str],
-    worker: int,
-    plan: Callable[[list[Pending]], Planned],
-) -> Planned:
-    contacts: dict[Key, Contact] = {}
-    rest = limit
-    for lane in _ALL_LANES:
-        if rest > 0:
-            found = await connection.fetch(sql.CLAIM_CONTACTS, lane, now, rest, tenants)
-            rest -= len(found)
-            for tenant, name, body in found:
-                if (tenant, name) not in contacts:
-                    contacts[tenant, name] = decode_contact(body)
+async def _plan_due(connection: Connection, claim: Claim, plan: Callable[[list[Pending]], Planned]) -> Planned:
+    contacts = await _claim_contacts(connection, claim)
     if not contacts:
-        await _introduce_strangers(connection, now, limit, tenants)
+        await _introduce_strangers(connection, claim)
         return Planned()
     notices: dict[Key, list[Notice]] = {key: [] for key in contacts}
     for tenant, name, body in await connection.fetch(sql.PENDING, *columns(contacts, 2)):
@@ -282,44 +268,52 @@ async def _plan_due(
         *columns((_fate_row(fate, at) for fate, at in planned.fates), 11),
         *columns(((n.tenant, n.contact, n.id, n.due_at, encode_state(n)) for n in planned.held), 5),
         *columns((_flight_row(request) for request in planned.requests), 3),
-        worker,
-        now,
-        *_message_columns(planned, now),
+        claim.worker,
+        claim.now,
+        *_message_columns(planned, claim.now),
     )
     return planned
 
 
-async def _introduce_strangers(connection: Connection, now: datetime, limit: int, tenants: list[str]) -> None:
+async def _claim_contacts(connection: Connection, claim: Claim) -> dict[Key, Contact]:
+    contacts: dict[Key, Contact] = {}
+    rest = claim.limit
+    for lane in _ALL_LANES:
+        if rest > 0:
+            found = await connection.fetch(sql.CLAIM_CONTACTS, lane, claim.now, rest, claim.names)
+            rest -= len(found)
+            for tenant, name, body in found:
+                if (tenant, name) not in contacts:
+                    contacts[tenant, name] = decode_contact(body)
+    return contacts
+
+
+async def _introduce_strangers(connection: Connection, claim: Claim) -> None:
     """Give contacts that have notices but no row their row: it is the lock, and everybody has an inbox."""
-    found = await connection.fetch(sql.STRANGERS, now, _ALL_LANES, limit, tenants)
+    found = await connection.fetch(sql.STRANGERS, claim.now, _ALL_LANES, claim.limit, claim.names)
     strangers = [Contact(tenant, name) for tenant, name in sorted({(row[0], row[1]) for row in found})]
     if strangers:
         count("dispatch.strangers", len(strangers))
-        await connection.execute(ADD_CONTACTS, *contact_columns(strangers, now))
+        await connection.execute(ADD_CONTACTS, *contact_columns(strangers, claim.now))
 
 
 async def _claim_waiting(
-    connection: Connection,
-    status: str,
-    now: datetime,
-    limit: int,
-    providers: list[str],
-    worker: int,
-    decide: Callable[[list[Waiting]], Moves],
+    connection: Connection, status: str, claim: Claim, decide: Callable[[list[Waiting]], Moves]
 ) -> Moves:
     waiting: list[Waiting] = []
     for lane in _ALL_LANES:
-        if len(waiting) < limit:
-            found = await connection.fetch(sql.CLAIM_WAITING, lane, now, limit - len(waiting), providers, status)
-            waiting += [Waiting(_decode_message(body), *rest) for body, *rest in found]
+        rest = claim.limit - len(waiting)
+        if rest > 0:
+            found = await connection.fetch(sql.CLAIM_WAITING, lane, claim.now, rest, claim.names, status)
+            waiting += [Waiting(_decode_message(body), *others) for body, *others in found]
     if not waiting:
         return Moves()
     decided = decide(waiting)
     await connection.execute(
         sql.MOVE,
         *columns((_flight_row(request) for request in decided.requests), 3),
-        worker,
-        now,
+        claim.worker,
+        claim.now,
         *columns((_move_row(move) for move in decided.moves), 7),
     )
     return decided
@@ -328,9 +322,8 @@ async def _claim_waiting(
 async def _settle(
     connection: Connection, request: Request | None, provider: str, settlements: Sequence[Settlement], now: datetime
 ) -> tuple[int, int]:
-    rows = sorted(
-        (s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome) for s in settlements
-    )
+    rows = [(s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome) for s in settlements]
+    rows.sort(key=lambda row: row[0])
     worker, flight = (request.worker, request.id) if request is not None else (None, None)
     counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 6), worker, now, flight)
     if counted == len(rows):
@@ -366,17 +359,13 @@ async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple
     return int((await connection.execute(sql.MARK_LATE, provider, *columns(rows, 2))).rpartition(" ")[2])
 
 
-async def _doubt(
-    connection: Connection, grace: timedelta, now: datetime, ask_at: Mapping[str, datetime | None]
-) -> int:
+async def _doubt(connection: Connection, grace: timedelta, now: datetime, ask_at: Mapping[str, datetime | None]) -> int:
     flights = await connection.fetch(sql.LEFT_BEHIND, grace, REAPED_FLIGHTS_MAX)
     if not flights:
         await connection.execute(sql.FORGET_LEASES, grace)
         return 0
-    rows = sorted(
-        ((attempt_id, worker, ask_at.get(provider, now)) for _, worker, provider, ids in flights for attempt_id in _cut(ids)),
-        key=lambda row: row[0],
-    )  # fmt: skip
+    rows = [(own, worker, ask_at.get(provider, now)) for _, worker, provider, ids in flights for own in _cut(ids)]
+    rows.sort(key=lambda row: row[0])
     done = await connection.execute(sql.DOUBT, now, *columns(rows, 3), [row["flight"] for row in flights])
     return int(done.rpartition(" ")[2])
 
@@ -399,11 +388,13 @@ def _flight_row(request: Request) -> tuple[object, ...]:
 
 def _message_columns(planned: Planned, now: datetime) -> Columns:
     rows = [_message_row(d, "delivered", INBOX, now) for d in planned.inbox]
-    rows += [_message_row(d, "sending", request.provider, None) for request in planned.requests for d in request.departures]
+    rows += [_message_row(d, "sending", sent.provider, None) for sent in planned.requests for d in sent.departures]
     return columns(rows, 16)
 
 
-def _message_row(departure: Departure, status: Status, provider: str, settled_at: datetime | None) -> tuple[object, ...]:
+def _message_row(
+    departure: Departure, status: Status, provider: str, settled_at: datetime | None
+) -> tuple[object, ...]:
     m = departure.message
     return (
         m.tenant, m.id, m.order_no, m.contact, m.topic, m.channel, LANE_NUMBERS[m.lane], m.text, encode_state(m),

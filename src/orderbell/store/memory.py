@@ -55,9 +55,7 @@ class MemoryHost:
             else:
                 answers.append(self._again(event, known))
         known_orders = {key: self.orders[key] for event in fresh if (key := event.order_key) in self.orders}
-        known_people = {
-            key: self.contacts[key] for key in contact_keys(fresh, known_orders) if key in self.contacts
-        }
+        known_people = {key: self.contacts[key] for key in contact_keys(fresh, known_orders) if key in self.contacts}
         self._keep(run_turn(self.shelves, fresh, known_orders, known_people))
         return answers
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import asyncpg
+import asyncpg.pool
 
 from orderbell.store.statements import JOURNAL_PARTITIONS
 
@@ -11,6 +13,7 @@ from orderbell.store.statements import JOURNAL_PARTITIONS
 SHAPE_LOCK = 0x62656C6C
 
 Month = tuple[int, int]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 def month_of(at: datetime) -> Month:
@@ -33,7 +36,7 @@ def partition_name(month: Month) -> str:
     return f"journal_y{month[0]:04}m{month[1]:02}"
 
 
-async def create_partitions(connection: asyncpg.Connection, months: list[Month]) -> None:
+async def create_partitions(connection: Connection, months: list[Month]) -> None:
     """Create the months that are not there, in a transaction of their own.
 
     A new table is attached, not created as a partition: attaching leaves the writers of the journal alone.

@@ -171,7 +171,7 @@ class Store:
         orders = await _lock_orders(connection, {event.order_key for event in fresh})
         contacts = await _lock_contacts(connection, contact_keys(fresh, orders))
         turn = run_turn(shelves, fresh, orders, contacts)
-        turn.entries.extend(sifted.altered)
+        turn.entries[:0] = sifted.altered
         if turn.entries:
             await self._write(connection, shelves, turn, rows.timer_rows(orders, turn))
         return sifted.answers
@@ -239,7 +239,7 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
     failpoint("turn.after_commit")
 
 
-async def _keep(connection: Connection) -> None:
+async def _keep(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Leave a connection that comes back to the pool as it is: the turn sets nothing beyond its transaction."""
 
 
@@ -275,11 +275,11 @@ async def _write_contacts(connection: Connection, turn: Turn) -> None:
     updated_at = max(entry.at for entry in turn.entries)
     new = [contact for key, contact in turn.contacts.items() if key in turn.new_contacts]
     if new:
-        added = await connection.execute(statements.ADD_CONTACTS, *rows.contacts(new, updated_at))
+        added = await connection.execute(statements.ADD_CONTACTS, *rows.contact_columns(new, updated_at))
         _expect(added, len(new), "contacts")
     changed = [contact for key, contact in turn.contacts.items() if key not in turn.new_contacts]
     if changed:
-        await connection.execute(statements.CHANGE_CONTACTS, *rows.contacts(changed, updated_at))
+        await connection.execute(statements.CHANGE_CONTACTS, *rows.contact_columns(changed, updated_at))
 
 
 def _mend(timers: rows.TimerRows, order: Order, claimed_at: datetime, until: datetime) -> None:

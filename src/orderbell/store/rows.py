@@ -13,6 +13,7 @@ from orderbell.core.turn import AnomalyLine, CaseLine, Key, Shelf, Turn
 from orderbell.store.statements import SEPARATOR
 
 Arguments = list[object]
+Columns = list[list[object]]
 JOURNAL = (
     "tenant", "order_no", "version", "at", "type", "source", "event_id", "verdict", "stage", "event", "decision",
     "detail",
@@ -39,6 +40,12 @@ def packed(texts: Sequence[str]) -> str:
     if made.count(SEPARATOR) != max(len(texts) - 1, 0) or (texts and not made):
         raise ValueError("a name that the database keeps is empty or holds control characters")
     return made
+
+
+def columns(rows: Iterable[Sequence[object]], width: int) -> Columns:
+    """Turn rows on their side for statements that take arrays; `width` empty columns when there is no row."""
+    made = [list(column) for column in zip(*rows, strict=True)]
+    return made or [[] for _ in range(width)]
 
 
 def arguments(rows: Iterable[Sequence[object]], kinds: str) -> Arguments:
@@ -77,7 +84,10 @@ def _storable(text: str) -> str:
 def new_orders(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Arguments:
     """Columns of `orders` for an INSERT."""
     rows = [
-        (o.tenant, o.no, o.version, o.playbook, o.stage, _light_of(shelves, o), o.opened_at, o.updated_at, encode_state(o))
+        (
+            o.tenant, o.no, o.version, o.playbook, o.stage, _light_of(shelves, o), o.opened_at, o.updated_at,
+            encode_state(o),
+        )
         for o in orders
     ]  # fmt: skip
     return arguments(rows, "ttatttaaa")
@@ -126,7 +136,7 @@ def _lane_number(shelves: Mapping[str, Shelf], notice: Notice) -> int:
     return _LANE_NUMBERS[rule.lane if rule is not None else "service"]
 
 
-def contacts(people: Iterable[Contact], updated_at: datetime) -> Arguments:
+def contact_columns(people: Iterable[Contact], updated_at: datetime) -> Arguments:
     """Columns of `contact`."""
     return arguments([(c.tenant, c.id, encode_state(c), updated_at) for c in people], "ttaa")
 
@@ -139,7 +149,10 @@ def anomalies(lines: Iterable[AnomalyLine]) -> Arguments:
 def cases(lines: Iterable[CaseLine]) -> Arguments:
     """Columns of `cases`."""
     rows = [
-        (c.tenant, c.case.id, c.order_no, c.case.anomaly, c.case.kind, c.case.owner, c.case.state, c.case.opened_at, c.closed_at)
-        for c in lines
+        (
+            line.tenant, line.case.id, line.order_no, line.case.anomaly, line.case.kind, line.case.owner,
+            line.case.state, line.case.opened_at, line.closed_at,
+        )
+        for line in lines
     ]  # fmt: skip
     return arguments(rows, "tatttttaa")

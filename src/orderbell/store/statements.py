@@ -87,8 +87,9 @@ FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::timestamptz[]) AS n (tena
 WHERE c.tenant = n.tenant AND c.contact = n.contact
 """
 
-# What nearly every turn writes beside the journal, in one round trip. All rows belong to orders that this transaction holds, so
-# it does not matter which table comes first. No indexed column of `orders` changes: the update stays HOT.
+# What nearly every turn writes beside the journal, in one round trip. All rows belong to orders that this
+# transaction holds, so it does not matter which table comes first. No indexed column of `orders` changes, so
+# the update stays HOT.
 WRITE = f"""
 WITH changed AS (
     UPDATE orders o SET version = n.version, stage = n.stage, light = n.light, updated_at = n.updated_at,

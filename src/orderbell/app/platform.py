@@ -1,0 +1,160 @@
+"""A whole OrderBell in one process, or the half of it that a process runs: web (the way in) and worker (the way out)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orderbell.app.clock import Clock, system_clock
+from orderbell.app.database import open_database, open_store
+from orderbell.channels.protocol import Channel
+from orderbell.channels.sandbox import SandboxChannel
+from orderbell.core.turn import Shelf
+from orderbell.dispatch import Dispatcher
+from orderbell.engine import Intake, IntakeBusy, Timers
+from orderbell.errors import OrderBellError, SettingsInvalid
+from orderbell.playbooks import shipped_shelf
+from orderbell.sandbox.server import running
+from orderbell.serving import serving
+from orderbell.settings import Settings
+from orderbell.sources.events import events_route
+from orderbell.store import embedded
+from orderbell.store.keys import KeyRing, create_key
+from orderbell.store.ledger import Ledger
+from orderbell.store.postgres import Store
+from orderbell.store.tenants import add_tenant, read_shelves
+from orderbell.web.site import create_site
+
+TENANTS_EVERY_S = 2.0
+
+
+@dataclass
+class Platform:
+    """What runs, and where: `url` is empty without web, `sandbox_url` without worker."""
+
+    settings: Settings
+    store: Store
+    shelves: dict[str, Shelf]
+    shelf: Shelf
+    url: str = ""
+    sandbox_url: str = ""
+    intake: Intake | None = None
+    dispatcher: Dispatcher | None = None
+    watched: list[Channel] = field(default_factory=list)
+
+    async def add_tenant(self, tenant: str, shelf: Shelf | None = None) -> str:
+        """Add a tenant, known from now on, and make an API key for it; the key is shown only here."""
+        await add_tenant(self.store.pool, tenant, shelf or self.shelf)
+        self.shelves[tenant] = shelf or self.shelf
+        return await create_key(self.store.pool, tenant)
+
+
+@asynccontextmanager
+async def open_platform(
+    settings: Settings,
+    *,
+    now: Clock = system_clock,
+    web: bool = True,
+    worker: bool = True,
+    channels: Sequence[Channel] | None = None,
+) -> AsyncIterator[Platform]:
+    """Open the database and run what is asked for until the block ends.
+
+    `channels` replaces the sandbox. Errors of the start (DatabaseUnavailable, SettingsInvalid, PlaybookInvalid) say
+    what to do; those of later life are logged, waited out, and tried again.
+    """
+    async with AsyncExitStack() as stack:
+        dsn = await stack.enter_async_context(open_database(settings))
+        store = await stack.enter_async_context(open_store(dsn, settings.database_connections))
+        shelf = shipped_shelf()
+        platform = Platform(settings, store, await read_shelves(store.pool, shelf.playbooks), shelf)
+        await stack.enter_async_context(_background(_watch_tenants(platform)))
+        if worker:
+            await _start_worker(stack, platform, now, channels)
+        if web:
+            await _start_web(stack, platform, now)
+        yield platform
+
+
+async def _start_worker(
+    stack: AsyncExitStack, platform: Platform, now: Clock, channels: Sequence[Channel] | None
+) -> None:
+    settings = platform.settings
+    if channels is None:
+        platform.sandbox_url = settings.sandbox_url or await stack.enter_async_context(_own_sandbox(settings))
+        sandbox = SandboxChannel(platform.sandbox_url)
+        stack.push_async_callback(sandbox.close)
+        channels = [sandbox]
+    timers = Timers(platform.store, platform.shelves, now=now)
+    platform.dispatcher = Dispatcher(Ledger(platform.store.pool), platform.shelves, channels, now=now)
+    await stack.enter_async_context(_until_closed(platform.dispatcher))
+    await stack.enter_async_context(_until_closed(timers))
+
+
+async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> None:
+    store, settings = platform.store, platform.settings
+    intake = platform.intake = Intake(store, platform.shelves)
+    await stack.enter_async_context(_until_closed(intake))
+    ring = KeyRing(store.pool)
+
+    async def missing() -> Sequence[str]:
+        try:
+            await store.next_due_at()
+        except OrderBellError:
+            return ["the database does not answer"]
+        return []
+
+    site = create_site([events_route(intake.submit, ring.tenant_of, now, busy=IntakeBusy)], missing)
+    try:
+        platform.url = await stack.enter_async_context(serving(site, host=settings.host, port=settings.port))
+    except OSError as problem:
+        raise _port_taken("port", settings.host, settings.port, problem) from None
+
+
+@asynccontextmanager
+async def _own_sandbox(settings: Settings) -> AsyncIterator[str]:
+    folder = Path(settings.data_dir) if settings.data_dir else embedded.default_data_dir().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        async with running(folder / "sandbox.jsonl", port=settings.sandbox_port) as url:
+            yield url
+    except OSError as problem:
+        raise _port_taken("sandbox_port", "127.0.0.1", settings.sandbox_port, problem) from None
+
+
+def _port_taken(setting: str, host: str, port: int, problem: OSError) -> SettingsInvalid:
+    words = f"{host}:{port} cannot be listened on ({problem.strerror}); choose another with ORDERBELL_{setting.upper()}"
+    return SettingsInvalid(f"{words}, 0 takes any free one")
+
+
+@asynccontextmanager
+async def _until_closed(part: Intake | Timers | Dispatcher) -> AsyncIterator[None]:
+    task = asyncio.create_task(part.run())
+    try:
+        yield
+    finally:
+        await part.close()
+        await task
+
+
+@asynccontextmanager
+async def _background(work: "asyncio.Future[None] | object") -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _watch_tenants(platform: Platform) -> None:
+    # a tenant added by another process is known here soon
+    while True:
+        await asyncio.sleep(TENANTS_EVERY_S)
+        try:
+            found = await read_shelves(platform.store.pool, platform.shelf.playbooks)
+        except (OrderBellError, OSError):
+            continue
+        for tenant, shelf in found.items():
+            platform.shelves.setdefault(tenant, shelf)

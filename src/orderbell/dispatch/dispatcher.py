@@ -1,0 +1,353 @@
+"""The dispatcher: the loops that plan, send, settle, read receipts and resolve doubts."""
+
+import asyncio
+import os
+import platform
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final, cast
+
+import structlog
+
+from orderbell.channels.protocol import Answer, Channel, ChannelUnavailable, Outcome, Outgoing, Recovery
+from orderbell.core.model import ChannelName
+from orderbell.core.turn import Shelf
+from orderbell.dispatch import outcomes
+from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
+from orderbell.dispatch.planning import PlanAt, Planner, lay_out
+from orderbell.errors import DatabaseUnavailable
+from orderbell.observe import count, failpoint
+from orderbell.store.ledger import INBOX, Claim, Departure, Ledger, Move, Moves, Request, Waiting, Word
+
+RECEIPTS_BATCH: Final = 1000
+RECEIPTS_IDLE_S: Final = 0.5
+RESOLVE_IDLE_S: Final = 0.5
+SETTLE_PAUSE_S: Final = 0.2
+"""Between tries to write answers down while the database is away."""
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Sends what the orders' turns have put into the queue. Any number of them work on one database.
+
+    Args:
+        ledger: The tables of sending.
+        shelves: The playbooks by tenant; may change while the dispatcher runs.
+        channels: The providers; the first that carries a channel is used for it. The inbox needs none.
+        now: The clock, aware UTC.
+        poll_ms: The pause before the next look when nothing was due.
+        batch: Due notices or waiting messages per transaction.
+        in_flight: Requests under way at once.
+        plan_at: From when a notice fell due to when it is planned. By default that is the moment of dispatch;
+            a replay passes `lambda due_at: due_at`, so that planning is as punctual as a machine that is never late.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        shelves: Mapping[str, Shelf],
+        channels: Sequence[Channel],
+        *,
+        now: Callable[[], datetime],
+        poll_ms: int = 50,
+        batch: int = 500,
+        in_flight: int = 4,
+        plan_at: PlanAt | None = None,
+    ) -> None:
+        self._ledger, self._shelves, self._now, self._plan_at = ledger, shelves, now, plan_at
+        self._channels = {channel.name: channel for channel in channels}
+        self._providers: dict[ChannelName, Channel] = {}
+        for channel in channels:
+            for carried in channel.carries - {INBOX}:
+                self._providers.setdefault(cast("ChannelName", carried), channel)
+        self._poll_s, self._batch, self._in_flight = poll_ms / 1000, batch, in_flight
+        self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
+        self._slots = asyncio.Semaphore(in_flight)
+        self._flying: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def step(self) -> int:
+        """Plan and send what is due, once, and wait for the answers; returns how much there was to do.
+
+        Counts notices that got a fate and messages that were tried again; 0 when there was nothing.
+        """
+        handled, tasks = await self._depart()
+        _raise_first(await asyncio.gather(*tasks, return_exceptions=True))
+        return handled
+
+    async def receipts(self) -> int:
+        """Read one batch of receipts of each provider; returns how many there were."""
+        worker = await self._lease.ensure()
+        return sum([await self._receipts_of(channel, worker) for channel in self._channels.values()])
+
+    async def resolve(self) -> int:
+        """Find out what became of attempts in doubt; returns how many were looked at.
+
+        What a dead worker left in `sending` is in doubt too. A provider that recognises attempts gets the same
+        attempt again; one that can be asked is asked; where neither is possible only a receipt ends the doubt.
+        """
+        now = self._now()
+        ask_at = {name: outcomes.ask_at(channel, now) for name, channel in self._channels.items()}
+        left = await self._ledger.doubt_left_behind(GRACE, now, ask_at)
+        if left:
+            count("dispatch.left_behind", left)
+            log.warning("messages of a lost worker are in doubt", messages=left)
+        return left + await self._repeat_unknown() + await self._ask_unknown()
+
+    async def run(self) -> None:
+        """Do all of this until `close`, then wait for the requests under way; a database that is away is waited for."""
+        self._running = asyncio.current_task()
+        beating = asyncio.create_task(self._beat())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._again(self._pump, self._poll_s))
+                group.create_task(self._again(self.receipts, RECEIPTS_IDLE_S))
+                group.create_task(self._again(self.resolve, RESOLVE_IDLE_S))
+            await asyncio.gather(*self._flying, return_exceptions=True)
+            await self._lease.give_up()
+        finally:
+            beating.cancel()
+            for task in self._flying:
+                task.cancel()
+            await asyncio.gather(beating, *self._flying, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Claim nothing more, wait for the requests under way, and give up the lease."""
+        self._closing.set()
+        if self._running is not None and self._running is not asyncio.current_task():
+            await asyncio.wait([self._running])
+        else:
+            await asyncio.gather(*self._flying, return_exceptions=True)
+            await self._lease.give_up()
+
+    async def next_due_at(self) -> datetime | None:
+        """When the first notice or queued message falls due."""
+        return await self._ledger.next_due_at(self._shelves)
+
+    async def _pump(self) -> int:
+        """Send off one batch, and return as soon as the next one may leave."""
+        handled, _ = await self._depart()
+        while len(self._flying) >= self._in_flight:
+            await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
+        return handled
+
+    async def _depart(self) -> tuple[int, list[asyncio.Task[None]]]:
+        """Claim what is due, write it down as `sending`, and set the requests off."""
+        worker = await self._lease.ensure()
+        now = self._now()
+        look = await self._ledger.look(now)
+        handled = 0
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            if look.notices:
+                planner = Planner(self._shelves, self._providers, now, self._plan_at)
+                claim = Claim(now, self._batch, list(self._shelves), worker)
+                planned = await self._ledger.plan_due(claim, partial(planner.plan, worker=worker))
+                handled += len(planned.fates) + len(planned.held)
+                count("dispatch.planned", len(planned.fates))
+                failpoint("dispatch.lease_committed")
+                tasks += self._set_off(planned.requests)
+            if look.queued:
+                claim = Claim(now, self._batch, list(self._channels), worker)
+                decided = await self._claim("queued", claim, outcomes.try_again)
+                handled += len(decided.moves)
+                tasks += self._set_off(decided.requests)
+        except BaseException:
+            # What was committed without our knowing, or not set off, stands under this lease and under no other.
+            self._lease.renounce()
+            raise
+        return handled, tasks
+
+    async def _claim(
+        self, status: outcomes.Doubtful, claim: Claim, judge: Callable[[Waiting, datetime], Move]
+    ) -> Moves:
+        """Claim messages that wait in a status, and lay those that go out now into requests."""
+
+        def decide(waiting: list[Waiting]) -> Moves:
+            moves = [judge(one, claim.now) for one in waiting]
+            departures: dict[str, list[Departure]] = {}
+            for move in moves:
+                if move.status == "sending":
+                    was = move.waiting
+                    again = move.attempt_id == was.attempt_id
+                    leaving = Departure(was.message, move.attempt_id, move.attempt_no, repeat=again)
+                    departures.setdefault(was.provider, []).append(leaving)
+            return Moves(moves, lay_out(departures, self._channels.values(), claim.worker))
+
+        return await self._ledger.claim_waiting(status, claim, decide)
+
+    def _set_off(self, requests: Sequence[Request]) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(self._carry(request)) for request in requests]
+        self._flying.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._landed)
+        return tasks
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.error("request lost its way", problem=f"{type(problem).__name__}: {problem}")
+
+    async def _carry(self, request: Request) -> None:
+        """Hand a request over and write down what came of it."""
+        channel = self._channels[request.provider]
+        try:
+            async with self._slots:
+                answers = await self._hand_over(request, channel)
+                failpoint("dispatch.before_settle")
+                await self._settle(request, channel, answers)
+                failpoint("dispatch.after_settle")
+        except BaseException:
+            self._lease.renounce()
+            raise
+
+    async def _hand_over(self, request: Request, channel: Channel) -> list[Answer]:
+        batch = [_outgoing(departure) for departure in request.departures]
+        failpoint("dispatch.before_send")
+        if not self._lease.holds(request.worker):
+            # The last look before the first byte: somebody else may be asking about these attempts already.
+            count("dispatch.lease_over", len(batch))
+            return [Answer(out.attempt_id, Outcome.NOT_SENT, detail="the lease was over") for out in batch]
+        try:
+            given = await channel.send(batch)
+        except Exception:
+            # A channel never raises; should it do so all the same, nobody knows what it had sent by then.
+            log.exception("channel failed", provider=channel.name)
+            given = []
+        failpoint("dispatch.after_send")
+        return outcomes.answers_of(request.departures, given)
+
+    async def _settle(self, request: Request, channel: Channel, answers: Sequence[Answer]) -> None:
+        now = self._now()
+        pairs = zip(request.departures, answers, strict=True)
+        settlements = [outcomes.settle(departure, answer, channel, now) for departure, answer in pairs]
+        for answer in answers:
+            count(f"dispatch.{answer.outcome}")
+        if any(answer.outcome is Outcome.CHANNEL_DOWN for answer in answers):
+            detail = next(answer.detail for answer in answers if answer.outcome is Outcome.CHANNEL_DOWN)
+            log.error("provider refuses everything: check its key and account", provider=channel.name, detail=detail)
+        while True:
+            try:
+                _, late = await self._ledger.settle(request, channel.name, settlements, now)
+            except DatabaseUnavailable:
+                # Writing the same answers twice does no harm; not writing them would leave the messages in doubt.
+                count("dispatch.settle_waits")
+                if self._closing.is_set():
+                    raise
+                await asyncio.sleep(SETTLE_PAUSE_S)
+            else:
+                _report_late(late, channel)
+                return
+
+    async def _receipts_of(self, channel: Channel, worker: int) -> int:
+        after = await self._ledger.receipt_cursor(channel.name, worker)
+        if after is None:
+            return 0
+        try:
+            found = await channel.receipts(RECEIPTS_BATCH, after)
+        except ChannelUnavailable as problem:
+            count("dispatch.receipts_unavailable")
+            log.warning("receipts cannot be read", provider=channel.name, problem=str(problem))
+            return 0
+        if not found:
+            return 0
+        words = [Word(r.attempt_id, r.delivered, r.provider_ref, outcomes.clean(r.detail), r.at) for r in found]
+        written = await self._ledger.receive(channel.name, words, found[-1].cursor, after)
+        if written is not None:
+            count("dispatch.receipts", written[0])
+            _report_late(written[1], channel)
+        return len(found)
+
+    async def _repeat_unknown(self) -> int:
+        """Send unknown attempts again under their own id, where the provider recognises them."""
+        names = [name for name, channel in self._channels.items() if channel.recovery is Recovery.KEY]
+        if not names:
+            return 0
+        claim = Claim(self._now(), self._batch, names, await self._lease.ensure())
+        try:
+            decided = await self._claim("unknown", claim, outcomes.repeat)
+        except BaseException:
+            self._lease.renounce()
+            raise
+        _raise_first(await asyncio.gather(*self._set_off(decided.requests), return_exceptions=True))
+        return len(decided.moves)
+
+    async def _ask_unknown(self) -> int:
+        """Ask about unknown attempts, where the provider can be asked."""
+        looked_at = 0
+        for channel in self._channels.values():
+            if channel.recovery is Recovery.LOOKUP:
+                claim = Claim(self._now(), self._batch, [channel.name], await self._lease.ensure())
+                decided = await self._claim("unknown", claim, partial(outcomes.ask, channel))
+                asked = [move.waiting for move in decided.moves if move.due_at is not None]
+                looked_at += len(decided.moves)
+                if asked:
+                    await self._look_up(channel, asked, claim.now)
+        return looked_at
+
+    async def _look_up(self, channel: Channel, asked: Sequence[Waiting], now: datetime) -> None:
+        try:
+            found = await channel.lookup([waiting.attempt_id for waiting in asked])
+        except ChannelUnavailable as problem:
+            count("dispatch.lookup_unavailable")
+            log.warning("provider cannot be asked", provider=channel.name, problem=str(problem))
+            return
+        by_id = {waiting.attempt_id: waiting for waiting in asked}
+        known = [one for one in found if one.attempt_id in by_id]
+        for one in known:
+            count(f"dispatch.lookup_{one.fate}")
+        settlements = [outcomes.resolve(by_id[one.attempt_id], one, now) for one in known]
+        await self._ledger.settle(None, channel.name, settlements, now)
+
+    async def _beat(self) -> None:
+        """Renew the lease, whatever the other loops are waiting for."""
+        while True:
+            try:
+                await self._lease.ensure()
+            except DatabaseUnavailable:
+                count("dispatch.lease_waits")
+            await asyncio.sleep(RENEW_AFTER_S / 2)
+
+    async def _again(self, act: Callable[[], Awaitable[int]], idle_s: float) -> None:
+        """Do something again and again until `close`, with a pause whenever there was nothing to do."""
+        while not self._closing.is_set():
+            try:
+                busy = await act()
+            except DatabaseUnavailable as problem:
+                log.warning("dispatch waits for the database", problem=str(problem))
+                busy = 0
+            except Exception:
+                # Whatever it was, the other loops go on, and so does this one.
+                log.exception("dispatch failed")
+                count("dispatch.failed")
+                busy = 0
+            if not busy:
+                await self._pause(idle_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+
+
+def _outgoing(departure: Departure) -> Outgoing:
+    message = departure.message
+    return Outgoing(departure.attempt_id, message.channel, message.to, message.text, message.subject, message.topic)
+
+
+def _report_late(late: int, channel: Channel) -> None:
+    if late:
+        count("dispatch.accepted_late", late)
+        log.error("attempts that had been given up were taken after all: these people were told twice",
+                  provider=channel.name, messages=late)  # fmt: skip
+
+
+def _raise_first(results: Sequence[BaseException | None]) -> None:
+    for result in results:
+        if result is not None:
+            raise result

@@ -1,0 +1,103 @@
+"""Serves an ASGI application over HTTP, inside somebody's event loop or as a process of its own."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+
+# Longer than clients keep idle connections, so that they close them and not the server: a connection closed
+# just as a request comes in looks like a lost answer.
+_KEEP_ALIVE_S: Final = 75
+_SHUTDOWN_S: Final = 2
+_BACKLOG: Final = 2_048
+
+
+class _Server(uvicorn.Server):
+    """A server inside somebody else's process: says when it listens, and leaves the signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _configure(app: Any) -> uvicorn.Config:  # noqa: ANN401 - an ASGI application, for which every library has its own type
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take a port (0 is any free one) and listen on it.
+
+    Raises:
+        OSError: the port is taken or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's delay (40 ms an answer) off only for sockets that name their protocol.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address under which a listener is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: Any,  # noqa: ANN401 - see above
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    stopping: Callable[[], None] = lambda: None,
+) -> AsyncIterator[str]:
+    """Serve inside this event loop for as long as the block lasts; gives the address.
+
+    `stopping` is called before the server waits for the requests under way.
+
+    Raises:
+        OSError: the port is taken or not allowed.
+    """
+    listener = bind(host, port)
+    server = _Server(_configure(app))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    ready = asyncio.create_task(server.listening.wait())
+    try:
+        await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        yield url_of(listener)
+    finally:
+        ready.cancel()
+        stopping()
+        server.should_exit = True
+        await task
+
+
+async def serve_alone(app: Any, listener: socket.socket) -> None:  # noqa: ANN401 - see above
+    """Serve until SIGINT or SIGTERM."""
+    await uvicorn.Server(_configure(app)).serve(sockets=[listener])
