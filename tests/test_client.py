@@ -228,7 +228,8 @@ async def test_connection_that_breaks(bad: Behaviour) -> None:
             await writer.drain()
 
     async with raw_server(behave) as url:
-        answer = await asyncio.to_thread(client_of(url).tell, "payment.failed", "A1", id="e1")
+        with client_of(url) as client:
+            answer = await asyncio.to_thread(client.tell, "payment.failed", "A1", id="e1")
         assert answer.status == "accepted"
         assert b'"id":"e1"' in bodies[1]
 
@@ -256,8 +257,8 @@ async def test_answer_that_asking_again_would_not_better(reply: bytes, hint: str
         await writer.drain()
 
     async with raw_server(behave) as url:
-        with pytest.raises(RequestFailed, match=hint) as failure:
-            await asyncio.to_thread(client_of(url).tell, "payment.failed", "A1")
+        with client_of(url) as client, pytest.raises(RequestFailed, match=hint) as failure:
+            await asyncio.to_thread(client.tell, "payment.failed", "A1")
         assert not isinstance(failure.value, EventRefused)
         assert KEY not in str(failure.value)
         assert requests == 1
@@ -272,8 +273,7 @@ async def test_fewer_answers_than_events() -> None:
         await writer.drain()
 
     async with raw_server(behave) as url:
-        client = client_of(url)
-        with pytest.raises(RequestFailed, match="1 answers to 2 events"):
+        with client_of(url) as client, pytest.raises(RequestFailed, match="1 answers to 2 events"):
             await asyncio.to_thread(client.tell_many, [client.event("payment.failed", "A1") for _ in range(2)])
 
 

@@ -132,6 +132,24 @@ def replay(
 
 
 @app.command()
+def up() -> None:
+    """Run everything in one process: the way in (web), timers and dispatch (worker). Ends with Ctrl-C or SIGTERM."""
+    _run_platform(web=True, worker=True)
+
+
+@app.command()
+def web() -> None:
+    """Run only the way in: the HTTP API. Any number of these may share one database."""
+    _run_platform(web=True, worker=False)
+
+
+@app.command()
+def worker() -> None:
+    """Run only timers and dispatch. Any number of these may share one database."""
+    _run_platform(web=False, worker=True)
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8471,
     ledger: Annotated[Path, typer.Option(help="Where accepted messages are written.")] = Path("sandbox.jsonl"),
@@ -159,6 +177,42 @@ def migrate() -> None:
     out.print(f"The database is up to date: {mask(run(work()))}", highlight=False, markup=False)
 
 
+@keys.command("new")
+def key_new(
+    tenant: Annotated[str, typer.Argument(help="Whose key; a new tenant is added.")],
+    label: Annotated[str, typer.Option(help="What it is for.")] = "",
+) -> None:
+    """Make an API key. It is shown once; only its hash is kept."""
+    from orderbell.app import access  # noqa: PLC0415
+
+    key = run(access.new_key(_settings(), tenant, label))
+    out.print(f"The key of {tenant}, shown only now: [bold]{key}[/]", highlight=False, soft_wrap=True)
+
+
+@keys.command("list")
+def key_list(tenant: Annotated[str, typer.Argument(help="Whose keys.")]) -> None:
+    """List the keys of a tenant: fingerprint, label, when made and revoked."""
+    from orderbell.app import access  # noqa: PLC0415
+
+    for key in run(access.keys_of(_settings(), tenant)):
+        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
+        out.print(f"{key.fingerprint}  {key.created_at:%Y-%m-%d %H:%M}  {state}  {key.label}", highlight=False)
+
+
+@keys.command("revoke")
+def key_revoke(
+    tenant: Annotated[str, typer.Argument(help="Whose key.")],
+    fingerprint: Annotated[str, typer.Argument(help="As `orderbell key list` shows it.")],
+) -> None:
+    """Revoke a key; within five seconds nobody can use it any more."""
+    from orderbell.app import access  # noqa: PLC0415
+
+    if not run(access.revoke(_settings(), tenant, fingerprint)):
+        err.print(f"{tenant} has no valid key {fingerprint}; `orderbell key list {tenant}` shows them.", highlight=False)
+        raise typer.Exit(1)
+    out.print("Revoked.")
+
+
 @playbooks.command("lint")
 def playbook_lint(
     files: Annotated[list[Path] | None, typer.Argument(help="Playbook files; none: those that ship.")] = None,
@@ -176,6 +230,48 @@ def playbook_lint(
             words = f"{len(playbook.notices)} topics, {len(playbook.anomalies)} anomalies, version {playbook.version}"
             out.print(f"[green]✓[/] {file.name}: {words}", highlight=False)
     if failed:
+        raise typer.Exit(1)
+
+
+def _run_platform(*, web: bool, worker: bool) -> None:
+    from orderbell.app.running import run_platform  # noqa: PLC0415
+    from orderbell.observe import set_up_logging  # noqa: PLC0415
+
+    settings = _settings()
+    set_up_logging(settings.log_level, settings.log_format)
+
+    def announce(words: str) -> None:
+        sys.stdout.write(words + "\n")
+        sys.stdout.flush()
+
+    run(run_platform(settings, web=web, worker=worker, announce=announce))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=0, help="End after so many seconds; without it, with Ctrl-C.")] = None,
+    speed: Annotated[float, typer.Option(min=1, max=100_000, help="How many seconds pass for the shop in one.")] = 1800,
+    seed: Annotated[int, typer.Option(help="Another seed, other orders.")] = 1,
+    orders_per_minute: Annotated[float, typer.Option(min=0.1, max=6000, help="How many orders come in.")] = 30,
+) -> None:
+    """Start everything with a simulated shop, and watch who is told what, where and why. Touches no installation."""
+    from orderbell.app.demo import DemoOptions, run_demo
+
+    options = DemoOptions(seconds=seconds, speed=speed, seed=seed, orders_per_minute=orders_per_minute)
+    run(run_demo(options, _settings(), out))
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Say what is wrong with this installation and how to mend it. Exit code 1 if anything is."""
+    from orderbell.app.doctor import examine, show_findings
+
+    findings = run(examine())
+    if as_json:
+        _print_json(findings)
+    else:
+        show_findings(out, findings)
+    if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
 

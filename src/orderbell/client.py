@@ -17,10 +17,10 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -108,13 +108,20 @@ class Client:
             "Content-Type": "application/json",
             "User-Agent": f"orderbell-python/{__version__}",
         }
-        self._clock, self._sleep = time.monotonic, time.sleep
+        self._clock: Callable[[], float] = time.monotonic
+        self._sleep: Callable[[float], None] = time.sleep
         self._lock = threading.Lock()
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []
         self._process = os.getpid()
 
     def __repr__(self) -> str:
         return f"Client({self.url!r}, source={self.source!r})"  # never the key
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def tell(
         self,

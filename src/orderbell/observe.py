@@ -67,7 +67,10 @@ def set_up_logging(level: str = "INFO", log_format: LogFormat = "auto") -> None:
 def redact(_logger: object, _method: str, record: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Mask phone numbers, mail addresses and keys in a log record, and spell control characters out."""
     for name, value in record.items():
-        record[name] = _MASK if _HIDDEN_NAME.search(name) else _clean(value)
+        if name == "exception":
+            record[name] = mask(str(value))  # a traceback keeps its lines; JSON spells them out by itself
+        else:
+            record[name] = _MASK if _HIDDEN_NAME.search(name) else _clean(value)
     return record
 
 

@@ -1,16 +1,16 @@
 """What waits in the queue must be planned by contact, once, in the order of its lanes."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import pytest
 
 from orderbell.channels.sandbox import SandboxChannel
-from orderbell.core.model import Contact, Notice, Plan, derive_id
+from orderbell.core.model import ChannelName, Contact, Notice, Plan, derive_id
 from orderbell.core.plan import plan
+from orderbell.core.playbook import Playbook
 from orderbell.dispatch import Dispatcher
 from orderbell.store import departures as sql
 from orderbell.store.ledger import Claim
@@ -116,7 +116,9 @@ async def test_step_leaves_unknown_tenant(house: House) -> None:
 async def test_step_with_failing_plan(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A notice on which planning breaks must be put on record, and not stop the others."""
 
-    def fail_at_shipped(playbooks: Any, person: Contact, notices: list[Notice], *rest: Any) -> Plan:
+    def fail_at_shipped(
+        playbooks: dict[str, Playbook], person: Contact, notices: list[Notice], *rest: *tuple[datetime, frozenset[ChannelName]]
+    ) -> Plan:
         if any(one.topic == "shipped" for one in notices):
             raise RuntimeError("boom")
         return plan(playbooks, person, notices, *rest)

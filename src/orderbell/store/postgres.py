@@ -8,7 +8,7 @@ the event keys, and answers `duplicate` for events that the first try took after
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Self, TypeAlias, TypeVar
 
@@ -43,6 +43,7 @@ BREAKS = (
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver says so when the server ends a connection between two messages
     OSError,
     TimeoutError,
 )
@@ -226,15 +227,19 @@ class Store:
 @asynccontextmanager
 async def _transaction(connection: Connection) -> AsyncIterator[None]:
     # Written out because BEGIN and the settings are one round trip this way.
-    await connection.execute(statements.BEGIN)
     try:
+        await connection.execute(statements.BEGIN)
         yield
         failpoint("turn.before_commit")
         await connection.execute("COMMIT")
+    except BREAKS:
+        connection.terminate()
+        raise
     except BaseException:
-        if not connection.is_closed():
-            with suppress(*BREAKS, asyncpg.PostgresError):
-                await connection.execute("ROLLBACK")
+        try:
+            await connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001 - whatever is wrong with the connection, the pool makes a new one
+            connection.terminate()
         raise
     failpoint("turn.after_commit")
 

@@ -1,0 +1,351 @@
+"""The live feed of the demo: who was told what, where and why, what went wrong and what was put right.
+
+What it shows as told, the provider has accepted: the feed listens at the channel, and looks up in the database what
+the accepted attempts were. Times are those of the demo's own clock.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from orderbell.app.clock import Clock
+from orderbell.channels.protocol import Answer, Channel, Outcome, Outgoing
+from orderbell.core.model import Message, Notice, decode_notice
+from orderbell.core.segments import measure
+from orderbell.core.turn import Shelf
+from orderbell.insight.summary import SMS_FEN, percentile
+from orderbell.observe import mask
+
+ZONE = ZoneInfo("Asia/Shanghai")
+LOOK_BACK_S = 10
+"""An anomaly stands in the database that much later at most than the moment it is dated at, by the real clock."""
+
+STATUS_EVERY_S = 5
+"""Between two lines with the figures where no terminal shows them all the time."""
+
+WIDE_COLUMNS = 100
+REFRESHES_PER_S = 4
+COLOURS = {"red": "red", "yellow": "yellow", "green": "green"}
+
+# Attempt ids are unique, and these indexes are there; anomalies and cases of a demo are few.
+_MESSAGES = "SELECT attempt_id, body FROM message WHERE attempt_id = ANY($1::bytea[])"
+_NOTICES = "SELECT notice_id, body FROM notice WHERE tenant = $1 AND notice_id = ANY($2::bytea[])"
+_ANOMALIES = """SELECT order_no, name, opened_at, closed_at FROM anomaly
+    WHERE tenant = $1 AND (opened_at > $2 OR closed_at > $2)"""
+_CASES = """SELECT order_no, anomaly, kind, owner, opened_at, closed_at FROM cases
+    WHERE tenant = $1 AND (opened_at > $2 OR closed_at > $2)"""
+_LIGHTS = "SELECT light, count(*) FROM orders WHERE tenant = $1 GROUP BY 1"
+_OPEN = """SELECT (SELECT count(*) FROM anomaly WHERE tenant = $1 AND closed_at IS NULL),
+    (SELECT count(*) FROM cases WHERE tenant = $1 AND closed_at IS NULL)"""
+_KINDS = "SELECT name, count(*), count(closed_at) FROM anomaly WHERE tenant = $1 GROUP BY 1 ORDER BY 2 DESC, 1"
+_TOPICS = """SELECT topic, channel, count(*) FROM message
+    WHERE tenant = $1 AND status IN ('accepted', 'delivered', 'failed') GROUP BY 1, 2"""
+
+_decode_message = msgspec.msgpack.Decoder(Message).decode
+
+
+class Counters(Struct):
+    """The figures of the demo as they stand."""
+
+    event_count: int = 0
+    refused_count: int = 0
+    message_count: int = 0
+    sms_part_count: int = 0
+    lights: dict[str, int] = {}
+    open_anomaly_count: int = 0
+    open_case_count: int = 0
+
+    @property
+    def order_count(self) -> int:
+        """How many orders there are."""
+        return sum(self.lights.values())
+
+
+class Outcomes(Struct, frozen=True):
+    """What the demo came to in the end; `anomalies` are opened and closed by kind, `topics` messages by channel."""
+
+    counters: Counters
+    seconds: float
+    passed: timedelta
+    topics: dict[str, dict[str, int]]
+    anomalies: dict[str, tuple[int, int]]
+    handover_ms: list[float]
+
+
+class Line(Struct, frozen=True):
+    """A line of the feed: when, a mark, and the words; `quote` is what was said."""
+
+    at: datetime
+    mark: str
+    colour: str
+    words: str
+    quote: str = ""
+
+
+class WatchedChannel:
+    """A channel that remembers which attempts the provider accepted, and when the answer was there."""
+
+    def __init__(self, channel: Channel, now: Clock) -> None:
+        self._channel, self._now = channel, now
+        self._accepted: list[tuple[bytes, datetime]] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the channel has
+        return getattr(self._channel, name)
+
+    async def send(self, batch: Sequence[Outgoing]) -> list[Answer]:
+        """See `Channel.send`."""
+        answers = await self._channel.send(batch)
+        at = self._now()
+        self._accepted += [(answer.attempt_id, at) for answer in answers if answer.outcome is Outcome.ACCEPTED]
+        return answers
+
+    def take_accepted(self) -> list[tuple[bytes, datetime]]:
+        """Hand over what was accepted since the last call."""
+        accepted, self._accepted = self._accepted, []
+        return accepted
+
+
+@dataclass
+class Feed:
+    """Reads what is new; `speed` is how much faster the demo's clock runs than the real one."""
+
+    pool: "asyncpg.Pool[asyncpg.Record]"
+    tenant: str
+    shelf: Shelf
+    watched: WatchedChannel
+    now: Clock
+    speed: float
+    counters: Counters = field(default_factory=Counters)
+    handover_ms: list[float] = field(default_factory=list)
+    _seen: set[tuple[object, ...]] = field(default_factory=set)
+    _looked_at: datetime | None = None
+
+    async def read(self) -> list[Line]:
+        """What happened since the last call, in the order of the demo's clock."""
+        looked_at = self.now()
+        since = (self._looked_at or looked_at) - timedelta(seconds=LOOK_BACK_S * self.speed)
+        lines = [*await self._told(), *await self._anomalies(since), *await self._cases(since)]
+        self._looked_at = looked_at
+        self.counters.lights = dict(await self.pool.fetch(_LIGHTS, self.tenant))
+        row = await self.pool.fetchrow(_OPEN, self.tenant)
+        if row is not None:
+            self.counters.open_anomaly_count, self.counters.open_case_count = row
+        return sorted(lines, key=lambda line: line.at)
+
+    async def outcomes(self, seconds: float, passed: timedelta) -> Outcomes:
+        """Count up at the end."""
+        topics: dict[str, dict[str, int]] = {}
+        for topic, channel, count in await self.pool.fetch(_TOPICS, self.tenant):
+            topics.setdefault(topic, {})[channel] = count
+        kinds = {name: (opened, closed) for name, opened, closed in await self.pool.fetch(_KINDS, self.tenant)}
+        topics = dict(sorted(topics.items(), key=lambda pair: (-sum(pair[1].values()), pair[0])))
+        return Outcomes(self.counters, seconds, passed, topics, kinds, self.handover_ms)
+
+    async def _told(self) -> list[Line]:
+        answered = dict(self.watched.take_accepted())
+        if not answered:
+            return []
+        rows = await self.pool.fetch(_MESSAGES, list(answered))
+        messages = {bytes(row[0]): _decode_message(row[1]) for row in rows}
+        ids = [notice_id for message in messages.values() for notice_id in message.notices]
+        found = await self.pool.fetch(_NOTICES, self.tenant, ids)
+        notices = {bytes(row[0]): decode_notice(row[1]) for row in found}
+        lines = []
+        for attempt_id, message in messages.items():
+            notice = notices.get(message.notices[0]) if message.notices else None
+            self._count(message, notice, answered[attempt_id])
+            lines.append(told_line(message, notice.role if notice is not None else ""))
+        return lines
+
+    def _count(self, message: Message, notice: Notice | None, answered_at: datetime) -> None:
+        self.counters.message_count += 1
+        if message.channel == "sms":
+            self.counters.sms_part_count += measure(message.text).parts
+        # A deadline is dated at the moment it fell due, and quiet hours move a notice: neither is the machine's time.
+        if notice is not None and not notice.held and not notice.cause.startswith("deadline "):
+            self.handover_ms.append(max(0.0, (answered_at - notice.due_at).total_seconds()) / self.speed * 1000)
+
+    async def _anomalies(self, since: datetime) -> list[Line]:
+        lines = []
+        for order_no, name, opened_at, closed_at in await self.pool.fetch(_ANOMALIES, self.tenant, since):
+            if self._is_new("anomaly", order_no, name, opened_at):
+                rules = (playbook.anomalies.get(name) for playbook in self.shelf.playbooks.values())
+                light = next((rule.light for rule in rules if rule is not None), "red")
+                lines.append(Line(opened_at, "●", light, f"anomaly      {order_no}  {name} opened, the light is {light}"))
+            if closed_at is not None and self._is_new("anomaly over", order_no, name, opened_at):
+                lines.append(Line(closed_at, "✓", "green", f"anomaly      {order_no}  {name} over"))
+        return lines
+
+    async def _cases(self, since: datetime) -> list[Line]:
+        lines = []
+        for order_no, anomaly, kind, owner, opened_at, closed_at in await self.pool.fetch(_CASES, self.tenant, since):
+            what = "call back" if kind == "call_back" else "handle"
+            if self._is_new("case", order_no, anomaly, kind, opened_at):
+                lines.append(Line(opened_at, "▲", "magenta", f"case         {order_no}  {owner}, {what}: {anomaly}"))
+            if closed_at is not None and self._is_new("case over", order_no, anomaly, kind, opened_at):
+                lines.append(Line(closed_at, "✓", "green", f"case         {order_no}  {owner}, {what}: {anomaly} closed"))
+        return lines
+
+    def _is_new(self, *key: object) -> bool:
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
+
+def told_line(message: Message, role: str) -> Line:
+    """What the feed says of a message: channel, who, order, why, and the words themselves."""
+    why = f"{message.cause} → {message.topic}" if message.cause else message.topic
+    if message.tone != "calm":
+        why += f" ({message.tone})"
+    words = f"{message.channel:<6} {role or 'somebody':<9} {_masked(message):<13} {message.order_no}  {why}"
+    return Line(message.told_at, "✉", "cyan", words, " ".join(message.text.split()))
+
+
+def _masked(message: Message) -> str:
+    if message.channel in {"sms", "email"}:
+        return mask(message.to).removeprefix("+86")
+    return f"{message.to[:3]}****{message.to[-2:]}"
+
+
+class Screen:
+    """Shows the feed: lines that scroll above a panel with the figures; plain lines where no terminal is."""
+
+    def __init__(self, console: Console, title: str, places: Sequence[str], counters: Counters, now: Clock) -> None:
+        self._console, self._title, self._places = console, title, places
+        self._counters, self._now = counters, now
+        self._status_at = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(
+                console=self._console, get_renderable=self._panel, refresh_per_second=REFRESHES_PER_S, transient=True
+            )
+            self._live.start()
+        else:
+            for line in (self._title, *self._places):
+                self._plain(line)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, lines: Iterable[Line], elapsed_s: float) -> None:
+        """Show new lines; `elapsed_s` since the beginning, by the real clock."""
+        for line in lines:
+            if self._live is not None:
+                for text in shown(line, self._console.width):
+                    self._console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+            else:
+                self._plain(plain(line))
+        if self._live is None and elapsed_s - self._status_at >= STATUS_EVERY_S:
+            self._status_at = elapsed_s
+            self._plain(f"-- {moment(self._now(), long=True)}  {'  '.join(text.plain for text in self._figures())}")
+
+    def _plain(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _panel(self) -> Panel:
+        when = Text(moment(self._now(), long=True), style="bold")
+        orders, rest = self._figures()
+        places = [Text(place, no_wrap=True, overflow="ellipsis") for place in self._places]
+        return Panel(Group(*places, Text.assemble(when, "  ", orders), rest), title=self._title, title_align="left")
+
+    def _figures(self) -> tuple[Text, Text]:
+        counters = self._counters
+        orders = Text(
+            f"{counters.order_count:,} orders  {counters.event_count:,} events  {counters.message_count:,} messages",
+            no_wrap=True, overflow="ellipsis",
+        )  # fmt: skip
+        rest = Text(no_wrap=True, overflow="ellipsis")
+        for name, colour in COLOURS.items():
+            rest.append("●", colour).append(f" {name} {counters.lights.get(name, 0):,}  ")
+        rest.append(f"open: {counters.open_anomaly_count:,} anomalies, {counters.open_case_count:,} cases")
+        return orders, rest
+
+
+def moment(at: datetime, *, long: bool = False) -> str:
+    """A moment in the shop's zone: `Mon 14:05`, or with its date."""
+    return f"{at.astimezone(ZONE):{'%a %Y-%m-%d %H:%M' if long else '%a %H:%M'}}"
+
+
+def plain(line: Line) -> str:
+    """A line of the feed without colours, whole."""
+    return f"{moment(line.at)} {line.mark} {line.words}" + (f"  {line.quote}" if line.quote else "")
+
+
+def shown(line: Line, width: int) -> list[Text]:
+    """A line of the feed for a terminal of so many columns: the words below, or beside where there is room."""
+    text = Text.assemble((moment(line.at), "dim"), " ", (line.mark, line.colour), " ", (line.words, line.colour))
+    text.truncate(width, overflow="ellipsis")
+    if not line.quote:
+        return [text]
+    indent = " " * 12
+    quote = Text.assemble(indent, line.quote)
+    quote.truncate(width, overflow="ellipsis")
+    return [text, quote]
+
+
+def show_outcomes(console: Console, outcomes: Outcomes) -> None:
+    """The summary at the end."""
+    counters = outcomes.counters
+    days = outcomes.passed.total_seconds() / 86400
+    console.rule("Demo summary")
+
+    def say(words: str) -> None:
+        console.print(words, highlight=False)
+
+    say(
+        f"[bold]{counters.order_count:,}[/] orders, [bold]{counters.event_count:,}[/] events and"
+        f" [bold]{counters.message_count:,}[/] messages in {outcomes.seconds:.0f} s, which were {days:.1f} days for the shop"
+    )
+    lights = "  ".join(f"[{colour}]●[/] {name} {counters.lights.get(name, 0):,}" for name, colour in COLOURS.items())
+    say(f"Lights: {lights}")
+    if outcomes.topics:
+        console.print(_topics_table(outcomes.topics))
+    if outcomes.anomalies:
+        console.print(_anomalies_table(outcomes.anomalies))
+    cost_yuan = counters.sms_part_count * SMS_FEN / 100
+    say(f"{counters.sms_part_count:,} SMS parts at {SMS_FEN} fen: [bold]¥{cost_yuan:,.2f}[/]")
+    if counters.refused_count:
+        say(f"[red]{counters.refused_count:,} events were refused[/]")
+    if outcomes.handover_ms:
+        spans = outcomes.handover_ms
+        say(
+            f"From event received to provider's answer, the playbook's waits left out: median {median(spans):.0f} ms,"
+            f" p99 {percentile(spans, 99):.0f} ms ({len(spans):,} messages)"
+        )
+
+
+def _topics_table(topics: dict[str, dict[str, int]]) -> Table:
+    channels = sorted({channel for counts in topics.values() for channel in counts})
+    table = Table("Topic", *channels, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for topic, counts in topics.items():
+        table.add_row(topic, *(f"{counts[channel]:,}" if channel in counts else "" for channel in channels))
+    return table
+
+
+def _anomalies_table(anomalies: dict[str, tuple[int, int]]) -> Table:
+    table = Table("Anomaly", "found", "over", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, (opened, closed) in anomalies.items():
+        table.add_row(name, f"{opened:,}", f"{closed:,}")
+    return table

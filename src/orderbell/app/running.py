@@ -1,0 +1,20 @@
+"""Runs a platform until somebody ends it."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from orderbell.app.platform import open_platform
+from orderbell.settings import Settings
+
+
+async def run_platform(settings: Settings, *, web: bool, worker: bool, announce: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM; `announce` hears where it can be reached once it can."""
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with open_platform(settings, web=web, worker=worker) as platform:
+        if platform.sandbox_url:
+            announce(f"Messages go to the sandbox at {platform.sandbox_url}")
+        announce(f"OrderBell listens on {platform.url}" if platform.url else "OrderBell works")
+        await ended.wait()
