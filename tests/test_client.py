@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import orderbell
-from orderbell.client import EVENTS_MAX, Client, EventRefused
+from orderbell.client import EVENTS_MAX, Client, EventRefused, _seconds_of
 from orderbell.errors import DatabaseUnavailable, RequestFailed
 from tests.raw_server import close_at_once, http_answer, raw_server, read_request, unused_port
 from tests.site_server import KEY, TooBusy, running_site
@@ -211,6 +211,23 @@ async def no_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     await read_request(reader)
     writer.write(b"220 mail.example ESMTP\r\n")
     await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        (None, 0, 0),
+        ("3", 3, 3),
+        ("soon", 0, 0),
+        ("-1", 0, 0),
+        ("Mon, 02 Mar 2026 12:00:00 GMT", 0, 0),
+        ("Fri, 02 Mar 2199 12:00:00 GMT", 10**9, 10**10),
+        ("Fri, 02 Mar 2199 12:00:00 -0000", 0, 0),
+    ],
+)
+def test_retry_after(header: str | None, least: float, most: float) -> None:
+    """Seconds and dates must be understood, what is past or nonsense must be no pause."""
+    assert least <= _seconds_of(header) <= most
 
 
 @pytest.mark.parametrize("bad", [close_at_once, cut_in_the_answer, no_http])

@@ -249,7 +249,7 @@ def _run_platform(*, web: bool, worker: bool) -> None:
 
 @app.command()
 def demo(
-    seconds: Annotated[float | None, typer.Option(min=0, help="End after so many seconds; without it, with Ctrl-C.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="End after so many; without it, with Ctrl-C.")] = None,
     speed: Annotated[float, typer.Option(min=1, max=100_000, help="How many seconds pass for the shop in one.")] = 1800,
     seed: Annotated[int, typer.Option(help="Another seed, other orders.")] = 1,
     orders_per_minute: Annotated[float, typer.Option(min=0.1, max=6000, help="How many orders come in.")] = 30,

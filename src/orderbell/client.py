@@ -330,6 +330,6 @@ def _seconds_of(retry_after: str | None) -> float:
         return float(retry_after)
     try:
         moment = parsedate_to_datetime(retry_after)
-        return max((moment - datetime.now(moment.tzinfo)).total_seconds(), 0.0)
+        return max((moment - datetime.now(UTC)).total_seconds(), 0.0) if moment.tzinfo else 0.0
     except ValueError:
         return 0.0

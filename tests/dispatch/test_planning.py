@@ -117,11 +117,15 @@ async def test_step_with_failing_plan(house: House, monkeypatch: pytest.MonkeyPa
     """A notice on which planning breaks must be put on record, and not stop the others."""
 
     def fail_at_shipped(
-        playbooks: dict[str, Playbook], person: Contact, notices: list[Notice], *rest: *tuple[datetime, frozenset[ChannelName]]
+        playbooks: dict[str, Playbook],
+        person: Contact,
+        notices: list[Notice],
+        at: datetime,
+        channels: frozenset[ChannelName],
     ) -> Plan:
         if any(one.topic == "shipped" for one in notices):
             raise RuntimeError("boom")
-        return plan(playbooks, person, notices, *rest)
+        return plan(playbooks, person, notices, at, channels)
 
     monkeypatch.setattr("orderbell.dispatch.planning.plan", fail_at_shipped)
     await house.put(notice("paid"), notice("shipped"))
@@ -135,6 +139,18 @@ async def test_step_with_zero_character(house: House) -> None:
     await house.put(msgspec.structs.replace(notice("paid"), values={"order_no": "A\0B"}))
     assert await house.dispatcher(channel).step() == 1
     assert "\0" not in await house.pool.fetchval("SELECT text FROM message")
+
+
+async def test_step_with_notice_planned_before(house: House) -> None:
+    """A notice that comes into the queue again must not be told again, nor stop the others."""
+    channel = Scripted()
+    dispatcher = house.dispatcher(channel)
+    await house.put(notice("paid"))
+    await dispatcher.step()
+    await house.put(notice("paid"), notice("shipped"))
+    assert await dispatcher.step() == 1
+    assert [out.topic for out in channel.got] == ["paid", "shipped"]
+    assert await house.waiting() == 0
 
 
 async def test_punctual_planning_of_late_look(house: House) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import NoReturn
 
 import asyncpg
 import msgspec
@@ -15,6 +14,7 @@ from orderbell.core.decide import decide
 from orderbell.core.events import Answer, Event, Status
 from orderbell.core.model import Decision, Order, Party, decode_notice, decode_order
 from orderbell.core.playbook import Playbook
+from orderbell.core.turn import run_turn
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import arm_failpoints, counts
 from orderbell.store import postgres, rows, statements
@@ -64,7 +64,9 @@ async def test_turn_writes_order_journal_timer_contact_and_queue(store: Store) -
     queued = await store.pool.fetch("SELECT lane, contact, body FROM queue")
     assert [(line["lane"], decode_notice(line["body"]).topic) for line in queued] == [(0, "payment_received")]
     assert [line["contact"] for line in queued] == [party.contact for party in order.parties]
-    lines = await store.pool.fetch("SELECT version, type, convert_from(event, 'UTF8') AS event FROM journal ORDER BY version")
+    lines = await store.pool.fetch(
+        "SELECT version, type, convert_from(event, 'UTF8') AS event FROM journal ORDER BY version"
+    )
     assert [(line["version"], line["type"]) for line in lines] == [(1, "order.placed"), (2, "payment.succeeded")]
     assert msgspec.json.decode(lines[0]["event"])["roles"] == ["buyer"]
     assert "13812341234" not in lines[0]["event"]
@@ -126,7 +128,9 @@ async def test_turns_over_the_same_orders_do_not_deadlock(store: Store, other: S
     """Batches that name the same orders in opposite order wait for each other in one direction only."""
     await store.turn(SHELVES, [event(f"new{number}", f"A{number}") for number in range(40)])
     batches = [
-        [event(f"{batch}-{number}", f"A{number}", "parcel.packed", after_s=batch) for number in range(40)][:: (-1) ** batch]
+        [event(f"{batch}-{number}", f"A{number}", "parcel.packed", after_s=batch) for number in range(40)][
+            :: (-1) ** batch
+        ]
         for batch in range(12)
     ]
     await asyncio.gather(*((store, other)[n % 2].turn(SHELVES, batch) for n, batch in enumerate(batches)))
@@ -255,7 +259,7 @@ async def test_migrations_run_twice_and_at_the_same_time(blank_database: str) ->
 
 async def test_lost_connection_is_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the server ends the connection in the middle of a turn, the turn is run again and nothing is lost."""
-    killed = []
+    killed: list[bool] = []
 
     def kill_once(*arguments: object, **named: object) -> object:
         if not killed:
@@ -263,7 +267,6 @@ async def test_lost_connection_is_tried_again(store: Store, monkeypatch: pytest.
             raise ConnectionResetError("the connection broke")
         return run_turn(*arguments, **named)  # type: ignore[arg-type]
 
-    run_turn = postgres.run_turn
     monkeypatch.setattr(postgres, "run_turn", kill_once)
     monkeypatch.setattr(postgres, "FIRST_PAUSE_S", 0)
     assert statuses(await store.turn(SHELVES, [event("1")])) == [Status.ACCEPTED]
@@ -359,11 +362,13 @@ def _scanned(plan: list[str], table: str) -> list[tuple[str, int]]:
 async def test_hot_statements_read_no_more_than_their_batch(store: Store) -> None:
     """On 200,000 orders the locks and the timer claim read rows in proportion to the batch, by index."""
     await store.pool.execute(
-        "INSERT INTO orders SELECT $1, 'A' || n, 1, 'tiny', 'placed', 'yellow', $2, $2, '' FROM generate_series(1, 200000) n",
+        "INSERT INTO orders SELECT $1, 'A' || n, 1, 'tiny', 'placed', 'yellow', $2, $2, ''"
+        " FROM generate_series(1, 200000) n",
         TENANT, NOON,
     )  # fmt: skip
     await store.pool.execute(
-        "INSERT INTO timer SELECT $1, 'A' || n, $2::timestamptz + n * interval '1 second' FROM generate_series(1, 200000) n",
+        "INSERT INTO timer SELECT $1, 'A' || n, $2::timestamptz + n * interval '1 second'"
+        " FROM generate_series(1, 200000) n",
         TENANT, NOON,
     )  # fmt: skip
     wanted = rows.keys([(TENANT, f"A{number * 300}") for number in range(1, 501)])

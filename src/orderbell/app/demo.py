@@ -30,7 +30,6 @@ from orderbell.app.platform import Platform, open_platform
 from orderbell.app.shop import SHOP_ZONE, Story, tell_stories
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.client import Client
-from orderbell.errors import RequestFailed
 from orderbell.observe import set_up_logging
 from orderbell.sandbox.server import running
 from orderbell.settings import Settings
@@ -62,6 +61,7 @@ class ShopClock:
         self._running: Clock | None = None
 
     def __call__(self) -> datetime:
+        """Tell the shop's time, as aware UTC."""
         return self._running() if self._running is not None else self.opens_at
 
     def start(self) -> None:
@@ -80,20 +80,24 @@ async def run_demo(options: DemoOptions, settings: Settings, console: Console) -
     clock = ShopClock(opens_at, options.speed)
     stop = asyncio.Event()
     with _stopped_by_signals(stop):
-        waiting = console.status("Starting PostgreSQL, the sandbox provider, the API and the worker …")
-        if console.is_terminal:
-            waiting.start()
-        try:
-            async with _opened(settings, clock, console) as shop:
-                waiting.stop()
-                outcomes = await _play(shop, options, console, stop)
-                waiting = console.status("Stopping …")
-                if console.is_terminal:
-                    waiting.start()
-        finally:
-            waiting.stop()
+        async with contextlib.AsyncExitStack() as stack:
+            with _waiting(console, "Starting PostgreSQL, the sandbox provider, the API and the worker …"):
+                shop = await stack.enter_async_context(_opened(settings, clock, console))
+            outcomes = await _play(shop, options, console, stop)
+            with _waiting(console, "Stopping …"):
+                await stack.aclose()
     show_outcomes(console, outcomes)
     return outcomes
+
+
+@contextlib.contextmanager
+def _waiting(console: Console, words: str) -> Iterator[None]:
+    if not console.is_terminal:
+        console.print(words, highlight=False)
+        yield
+        return
+    with console.status(words):
+        yield
 
 
 @contextlib.contextmanager

@@ -4,8 +4,7 @@ What it shows as told, the provider has accepted: the feed listens at the channe
 the accepted attempts were. Times are those of the demo's own clock.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
@@ -36,7 +35,7 @@ LOOK_BACK_S = 10
 STATUS_EVERY_S = 5
 """Between two lines with the figures where no terminal shows them all the time."""
 
-WIDE_COLUMNS = 100
+HOURS_SHOWN_MAX = 48
 REFRESHES_PER_S = 4
 COLOURS = {"red": "red", "yellow": "yellow", "green": "green"}
 
@@ -139,7 +138,7 @@ class Feed:
         since = (self._looked_at or looked_at) - timedelta(seconds=LOOK_BACK_S * self.speed)
         lines = [*await self._told(), *await self._anomalies(since), *await self._cases(since)]
         self._looked_at = looked_at
-        self.counters.lights = dict(await self.pool.fetch(_LIGHTS, self.tenant))
+        self.counters.lights = {light: count for light, count in await self.pool.fetch(_LIGHTS, self.tenant)}
         row = await self.pool.fetchrow(_OPEN, self.tenant)
         if row is not None:
             self.counters.open_anomaly_count, self.counters.open_case_count = row
@@ -184,7 +183,9 @@ class Feed:
             if self._is_new("anomaly", order_no, name, opened_at):
                 rules = (playbook.anomalies.get(name) for playbook in self.shelf.playbooks.values())
                 light = next((rule.light for rule in rules if rule is not None), "red")
-                lines.append(Line(opened_at, "●", light, f"anomaly      {order_no}  {name} opened, the light is {light}"))
+                lines.append(
+                    Line(opened_at, "●", light, f"anomaly      {order_no}  {name} opened, the light is {light}")
+                )
             if closed_at is not None and self._is_new("anomaly over", order_no, name, opened_at):
                 lines.append(Line(closed_at, "✓", "green", f"anomaly      {order_no}  {name} over"))
         return lines
@@ -196,7 +197,9 @@ class Feed:
             if self._is_new("case", order_no, anomaly, kind, opened_at):
                 lines.append(Line(opened_at, "▲", "magenta", f"case         {order_no}  {owner}, {what}: {anomaly}"))
             if closed_at is not None and self._is_new("case over", order_no, anomaly, kind, opened_at):
-                lines.append(Line(closed_at, "✓", "green", f"case         {order_no}  {owner}, {what}: {anomaly} closed"))
+                lines.append(
+                    Line(closed_at, "✓", "green", f"case         {order_no}  {owner}, {what}: {anomaly} closed")
+                )
         return lines
 
     def _is_new(self, *key: object) -> bool:
@@ -304,7 +307,8 @@ def shown(line: Line, width: int) -> list[Text]:
 def show_outcomes(console: Console, outcomes: Outcomes) -> None:
     """The summary at the end."""
     counters = outcomes.counters
-    days = outcomes.passed.total_seconds() / 86400
+    hours = outcomes.passed.total_seconds() / 3600
+    passed = f"{hours:.1f} hours" if hours < HOURS_SHOWN_MAX else f"{hours / 24:.1f} days"
     console.rule("Demo summary")
 
     def say(words: str) -> None:
@@ -312,7 +316,7 @@ def show_outcomes(console: Console, outcomes: Outcomes) -> None:
 
     say(
         f"[bold]{counters.order_count:,}[/] orders, [bold]{counters.event_count:,}[/] events and"
-        f" [bold]{counters.message_count:,}[/] messages in {outcomes.seconds:.0f} s, which were {days:.1f} days for the shop"
+        f" [bold]{counters.message_count:,}[/] messages in {outcomes.seconds:.0f} s, which were {passed} for the shop"
     )
     lights = "  ".join(f"[{colour}]●[/] {name} {counters.lights.get(name, 0):,}" for name, colour in COLOURS.items())
     say(f"Lights: {lights}")

@@ -38,8 +38,8 @@ _KEYS = (
 )  # fmt: skip
 _PIECES = (
     ("二手机械腕表", "手表", 1280000), ("中古皮质手提包", "箱包", 860000), ("翡翠平安扣", "珠宝", 450000),
-    ("胶片相机", "相机", 320000), ("限量球鞋", "鞋靴", 189900), ("紫砂壶", "器皿", 260000), ("黑胶唱片一套", "收藏", 99000),
-    ("羊绒大衣", "服饰", 215000), ("古典吉他", "乐器", 378000),
+    ("胶片相机", "相机", 320000), ("限量球鞋", "鞋靴", 189900), ("紫砂壶", "器皿", 260000),
+    ("黑胶唱片一套", "收藏", 99000), ("羊绒大衣", "服饰", 215000), ("古典吉他", "乐器", 378000),
 )  # fmt: skip
 _CARRIERS = {"SF": "SF", "YTO": "YT", "ZTO": "ZT", "STO": "ST", "YUNDA": "YD", "JD": "JD"}
 _PLACES = ("杭州", "上海", "广州", "成都", "武汉", "北京", "西安", "长沙", "南京", "郑州", "青岛", "昆明")
@@ -79,12 +79,12 @@ class _Draft:
         self.now += timedelta(seconds=round(self.dice.uniform(least_m, most_m) * 60))
         return self
 
-    def tell(self, type: str, **data: Any) -> Self:
+    def tell(self, type: str, **data: object) -> Self:
         """Let something happen now."""
         self.beats.append(Beat(self.now, type, data))
         return self
 
-    def scan(self, phase: str, **data: Any) -> Self:
+    def scan(self, phase: str, **data: object) -> Self:
         """Let the carrier see the parcel."""
         return self.tell("parcel.scanned", phase=phase, place=self.dice.choice(_PLACES), **data)
 

@@ -79,6 +79,10 @@ class Planner:
             known = [n for n in waiting.values() if n.created_at <= moment or n.due_at <= moment]
             result = self._plan_once(shelf, Pending(pending.contact, known), at)
             messages += result.messages
+            planned = {fate.notice.id for fate in result.fates}
+            for notice in known:
+                if notice.due_at <= at and notice.id not in planned:
+                    del waiting[notice.id]  # without a word on it, planning it again at this moment would never end
             for fate in result.fates:
                 fates[fate.notice.id] = (fate, at)
                 if fate.kind == "held":

@@ -29,7 +29,7 @@ from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count
 from orderbell.store import departures as sql
 from orderbell.store.postgres import BREAKS, Connection
-from orderbell.store.rows import Columns, columns, contact_columns
+from orderbell.store.rows import columns, contact_columns
 from orderbell.store.statements import ADD_CONTACTS
 
 Status = Literal["queued", "sending", "accepted", "delivered", "failed", "rejected", "unknown"]
@@ -179,7 +179,12 @@ class Ledger:
         The limit counts due notices; a contact that anybody else holds is left alone. On return everything in
         `requests` stands in the ledger as `sending`.
         """
-        return await self._tried(lambda c: _plan_due(c, claim, plan))
+        try:
+            return await self._tried(lambda c: _plan_due(c, claim, plan))
+        except asyncpg.UniqueViolationError:
+            done = await self._tried(lambda c: c.execute(sql.DROP_PLANNED, claim.now, _ALL_LANES))
+            count("dispatch.planned_before", int(done.rpartition(" ")[2]))
+            return await self._tried(lambda c: _plan_due(c, claim, plan))
 
     async def claim_waiting(
         self, status: Literal["queued", "unknown"], claim: Claim, decide: Callable[[list[Waiting]], Moves]
@@ -263,15 +268,18 @@ async def _plan_due(connection: Connection, claim: Claim, plan: Callable[[list[P
     for tenant, name, body in await connection.fetch(sql.PENDING, *columns(contacts, 2)):
         notices[tenant, name].append(decode_notice(body))
     planned = plan([Pending(contact, notices[key]) for key, contact in contacts.items() if notices[key]])
+    fates = [_fate_row(fate, at) for fate, at in planned.fates]
+    messages = [_message_row(d, claim, "delivered", INBOX) for d in planned.inbox]
+    messages += [_message_row(d, claim, "sending", sent.provider) for sent in planned.requests for d in sent.departures]
     await connection.execute(
         sql.WRITE_PLAN,
-        *columns((_fate_row(fate, at) for fate, at in planned.fates), 11),
+        *columns((row[:3] for row in fates), 3),
         *columns(((n.tenant, n.contact, n.id, n.due_at, encode_state(n)) for n in planned.held), 5),
         *columns((_flight_row(request) for request in planned.requests), 3),
         claim.worker,
-        claim.now,
-        *_message_columns(planned, claim.now),
     )
+    await connection.copy_records_to_table("notice", records=fates, columns=sql.NOTICE_COLUMNS)
+    await connection.copy_records_to_table("message", records=messages, columns=sql.MESSAGE_COLUMNS)
     return planned
 
 
@@ -386,19 +394,12 @@ def _flight_row(request: Request) -> tuple[object, ...]:
     return (request.id, request.provider, b"".join(departure.attempt_id for departure in request.departures))
 
 
-def _message_columns(planned: Planned, now: datetime) -> Columns:
-    rows = [_message_row(d, "delivered", INBOX, now) for d in planned.inbox]
-    rows += [_message_row(d, "sending", sent.provider, None) for sent in planned.requests for d in sent.departures]
-    return columns(rows, 16)
-
-
-def _message_row(
-    departure: Departure, status: Status, provider: str, settled_at: datetime | None
-) -> tuple[object, ...]:
+def _message_row(departure: Departure, claim: Claim, status: Status, provider: str) -> tuple[object, ...]:
     m = departure.message
     return (
         m.tenant, m.id, m.order_no, m.contact, m.topic, m.channel, LANE_NUMBERS[m.lane], m.text, encode_state(m),
-        m.created_at, m.told_at, m.valid_until, status, departure.attempt_id, provider, settled_at,
+        m.created_at, m.told_at, m.valid_until, status, departure.attempt_no, departure.attempt_id, provider,
+        claim.worker, claim.now, claim.now if status == "delivered" else None,
     )  # fmt: skip
 
 

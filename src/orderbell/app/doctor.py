@@ -1,0 +1,439 @@
+"""The doctor: looks an installation over, and says of everything that is wrong how to mend it.
+
+It changes nothing: where a database would first have to be made, one is tried out in a temporary folder.
+"""
+
+import asyncio
+import importlib.metadata
+import os
+import re
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import asyncpg
+import psutil
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from msgspec import Struct
+from rich.console import Console
+from rich.text import Text
+
+from orderbell import __version__
+from orderbell.channels.http import HttpClient, NoReply
+from orderbell.errors import DatabaseUnavailable, OrderBellError, SettingsInvalid
+from orderbell.observe import mask
+from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook
+from orderbell.serving import bind
+from orderbell.settings import FILE, Settings, read_settings
+from orderbell.store import embedded
+from orderbell.store.migrate import MIGRATIONS
+
+State = Literal["fine", "doubtful", "wrong"]
+MARKS: dict[State, tuple[str, str]] = {"fine": ("✓", "green"), "doubtful": ("!", "yellow"), "wrong": ("✗", "red")}
+
+GIB, MIB = 1 << 30, 1 << 20
+DISK_WRONG_BYTES, DISK_DOUBTFUL_BYTES = 200 * MIB, 2 * GIB
+MEMORY_DOUBTFUL_BYTES = 512 * MIB
+FILES_WRONG, FILES_DOUBTFUL = 256, 1024
+POSTGRES_MIN = 140000
+CLOCK_DOUBTFUL_S, CLOCK_WRONG_S = 1.0, 60.0
+CONNECT_TIMEOUT_S = 10
+CONNECT_HTTP_TIMEOUT_S, HTTP_TIMEOUT_S = 1, 3
+PYTHON_TRIED = (3, 14)
+RELEASED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock that is right shows an earlier moment."""
+
+OWN_SIGNS = {"API": b"alive", "sandbox": b"ok"}
+"""What the health check of our own servers answers."""
+
+TABLES = ("orders", "journal", "queue", "message")
+# Wider than the mask of the logs: here an address may be wrong, with a slash or an @ in its password.
+_PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*):\S*@")
+_PASSWORD_IN_QUERY = re.compile(r"(?i)(password=)[^&\s'\"]*")
+_FACTS = """SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS release,
+    current_setting('server_encoding') AS encoding, current_setting('max_connections')::int AS connections_max,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
+    current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create, current_user AS account,
+    coalesce(current_schema(), '') AS schema"""
+_RIGHTS = """SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL
+    AND NOT has_table_privilege(name, 'SELECT, INSERT, UPDATE, DELETE')"""
+_REVISION = "SELECT version_num FROM alembic_version"
+
+
+class Finding(Struct, frozen=True):
+    """What was found about one thing; `remedy` says how to mend what is not fine."""
+
+    name: str
+    state: State
+    says: str
+    remedy: str = ""
+
+
+Check = Callable[[], Awaitable[list[Finding]]]
+
+
+def fine(name: str, says: str) -> Finding:
+    """Nothing to mend."""
+    return Finding(name, "fine", hidden(says))
+
+
+def doubtful(name: str, says: str, remedy: str) -> Finding:
+    """It works, but not as it should."""
+    return Finding(name, "doubtful", hidden(says), hidden(remedy))
+
+
+def wrong(name: str, says: str, remedy: str) -> Finding:
+    """It does not work like this."""
+    return Finding(name, "wrong", hidden(says), hidden(remedy))
+
+
+def hidden(text: str) -> str:
+    """A text without passwords and the like."""
+    return mask(_PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1:***@", text)))
+
+
+async def examine(environment: Mapping[str, str] | None = None) -> list[Finding]:
+    """Look everything over; never raises, and never shows a secret.
+
+    `environment`: where the settings are looked up; default: that of the process.
+    """
+    variables = os.environ if environment is None else environment
+    findings = [*await _guarded("Python", _python), *await _guarded("system", _system)]
+    try:
+        settings = read_settings(environment=variables)
+    except SettingsInvalid as problem:
+        remedy = "correct or remove it; database, ports and sandbox are not looked at until the settings can be read"
+        return [*findings, wrong("settings", str(problem), remedy), *await _guarded("playbooks", _playbooks)]
+    findings += _settings(settings, variables)
+    checks: tuple[tuple[str, Check], ...] = (
+        ("database", lambda: _database(settings)),
+        ("ports", lambda: _ports(settings)),
+        ("sandbox", lambda: _sandbox(settings)),
+        ("playbooks", _playbooks),
+    )
+    for name, check in checks:
+        findings += await _guarded(name, check)
+    return findings
+
+
+async def _guarded(name: str, check: Check) -> list[Finding]:
+    try:
+        return await check()
+    except OrderBellError as problem:
+        return [wrong(name, str(problem), "see above")]
+    except Exception as problem:  # noqa: BLE001 - a check that fails is a finding, never a traceback
+        return [wrong(name, f"could not be looked at: {type(problem).__name__}: {problem}", "please report this")]
+
+
+async def _python() -> list[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] > PYTHON_TRIED:
+        return [doubtful("Python", f"{version} is newer than any that was tried", "use Python 3.11 to 3.14")]
+    return [fine("Python", f"{version}, OrderBell {__version__}")]
+
+
+async def _system() -> list[Finding]:
+    return [_clock(datetime.now(UTC)), _time_zones(), _files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), _memory()]
+
+
+def _clock(now: datetime) -> Finding:
+    if now < RELEASED_AT:
+        remedy = "set the clock, best by NTP (`timedatectl set-ntp true`)"
+        return wrong("clock", f"the system's clock shows {now:%Y-%m-%d %H:%M} UTC, which is past", remedy)
+    return fine("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _time_zones() -> Finding:
+    try:
+        ZoneInfo("Asia/Shanghai")
+    except ZoneInfoNotFoundError:
+        return wrong("time zones", "there are no time zone data", "install them: `pip install tzdata`")
+    return fine("time zones", "known")
+
+
+def _files(limit: int) -> Finding:
+    said = "no limit" if limit == resource.RLIM_INFINITY else f"{limit:,} open files are allowed"
+    if limit == resource.RLIM_INFINITY or limit >= FILES_DOUBTFUL:
+        return fine("open files", said)
+    remedy = f"raise the limit: `ulimit -n {FILES_DOUBTFUL * 4}`, or LimitNOFILE= in the unit of systemd"
+    return (wrong if limit < FILES_WRONG else doubtful)("open files", f"only {said}", remedy)
+
+
+def _memory() -> Finding:
+    available = psutil.virtual_memory().available
+    if available < MEMORY_DOUBTFUL_BYTES:
+        return doubtful("memory", f"{available // MIB:,} MB are free", "end other programs, or take a larger machine")
+    return fine("memory", f"{available / GIB:.1f} GB are free")
+
+
+def _settings(settings: Settings, variables: Mapping[str, str]) -> list[Finding]:
+    named = variables.get(FILE)
+    said = f"read from {named} and the environment" if named else "read from the environment"
+    changed = [name for name, value in settings.shown().items() if value != getattr(Settings(), name)]
+    findings = [fine("settings", f"{said}; set: {', '.join(changed) or 'nothing, all defaults'}")]
+    if named and settings.database_url and Path(named).stat().st_mode & 0o044:
+        says = f"{named} may be read by other users, and the address of the database stands in it"
+        findings.append(doubtful("settings file", says, f"`chmod 600 {named}`"))
+    if settings.host not in {"127.0.0.1", "::1", "localhost"}:
+        says = f"the API listens on {settings.host}, beyond this machine, and does not encrypt"
+        findings.append(doubtful("host", says, "put a proxy with TLS in front, or set ORDERBELL_HOST=127.0.0.1"))
+    return findings
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    if settings.database_url:
+        return await _look_into(settings.database_url, settings)
+    home = _home(settings)
+    folder = data_folder(home)
+    if folder.state == "wrong":
+        return [folder]
+    return [folder, *await _bundled(home, settings)]
+
+
+def _home(settings: Settings) -> Path:
+    return Path(settings.data_dir).expanduser() / "postgres" if settings.data_dir else embedded.default_data_dir()
+
+
+def data_folder(home: Path) -> Finding:
+    """The folder of the bundled database: there or possible, ours, with room."""
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    remedy = "name another with ORDERBELL_DATA_DIR, or make it yours (`chown`, `chmod u+rwx`)"
+    if not there.is_dir():
+        return wrong("data folder", f"{there} is a file", remedy)
+    owner = there.stat().st_uid
+    if not os.access(there, os.W_OK | os.X_OK):
+        return wrong("data folder", f"{there} cannot be written (owner: user id {owner})", remedy)
+    free = shutil.disk_usage(there).free
+    said = f"{home}{'' if there == home else ' (will be made)'}, owner: user id {owner}, {free / GIB:.1f} GB are free"
+    if free < DISK_DOUBTFUL_BYTES:
+        rate = wrong if free < DISK_WRONG_BYTES else doubtful
+        return rate("data folder", said, "make room, or name another disk with ORDERBELL_DATA_DIR")
+    return fine("data folder", said)
+
+
+async def _bundled(home: Path, settings: Settings) -> list[Finding]:
+    try:
+        async with _tried_out(home) as (dsn, made):
+            release = importlib.metadata.version(embedded.PACKAGE)
+            tried = "" if made else ", tried in a temporary folder: yours is made at the first start"
+            starts = fine("bundled PostgreSQL", f"starts ({embedded.PACKAGE} {release}{tried})")
+            return [starts, *await _look_into(dsn, settings, made=made)]
+    except DatabaseUnavailable as problem:
+        # What the embedded server says ends with its own remedy.
+        return [wrong("bundled PostgreSQL", str(problem), "as it says; then run `orderbell doctor` again")]
+
+
+@asynccontextmanager
+async def _tried_out(home: Path) -> AsyncIterator[tuple[str, bool]]:
+    """A running server: that of the installation if it has one, else one in a folder that goes at the end."""
+    if (home / "cluster").exists():
+        server = await asyncio.to_thread(embedded.start, home)
+        try:
+            yield server.dsn, True
+        finally:
+            await asyncio.to_thread(server.close)
+        return
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    with tempfile.TemporaryDirectory(prefix="orderbell-doctor-", dir=there, ignore_cleanup_errors=True) as folder:
+        if os.geteuid() == 0:
+            os.chmod(folder, 0o711)  # noqa: PTH101 - quick; the server has a user of its own
+        server = await asyncio.to_thread(embedded.start, Path(folder) / "postgres", settings={"fsync": "off"})
+        try:
+            yield server.dsn, False
+        finally:
+            await asyncio.to_thread(server.close)
+
+
+async def _look_into(dsn: str, settings: Settings, *, made: bool = True) -> list[Finding]:
+    """Ask a database what it is; one that was made to try is not asked about its tables and switches."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+        return [_unreachable(dsn, problem)]
+    try:
+        before = datetime.now(UTC)
+        database_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        after = datetime.now(UTC)
+        facts = await connection.fetchrow(_FACTS)
+        assert facts is not None  # noqa: S101 - a SELECT without FROM has one row
+        findings = [_version(facts), *_rights(facts), _encoding(facts), _clocks(database_at, before, after)]
+        if made:
+            findings += [_connections(facts, settings), *_durability(facts), *await _tables(connection)]
+        return findings
+    finally:
+        await connection.close()
+
+
+def _unreachable(dsn: str, problem: Exception) -> Finding:
+    remedy = "is it running, and are address, account and password in ORDERBELL_DATABASE_URL right?"
+    if isinstance(problem, asyncpg.InvalidCatalogNameError):
+        remedy = "make it: `createdb --encoding=UTF8 NAME`, owned by the account that OrderBell uses"
+    elif isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError):
+        remedy = "correct account and password in ORDERBELL_DATABASE_URL, or allow the account in pg_hba.conf"
+    said = str(problem) or type(problem).__name__
+    return wrong("database", f"{dsn} cannot be reached: {said}", remedy)
+
+
+def _version(facts: asyncpg.Record) -> Finding:
+    if facts["version"] < POSTGRES_MIN:
+        says = f"PostgreSQL {facts['release']} is too old"
+        return wrong(
+            "database", says, "use PostgreSQL 14 or newer, or unset ORDERBELL_DATABASE_URL for the bundled one"
+        )
+    return fine("database", f"PostgreSQL {facts['release']} answers, account {facts['account']}")
+
+
+def _rights(facts: asyncpg.Record) -> list[Finding]:
+    if facts["read_only"]:
+        return [wrong("rights", "the database is read-only (a standby?)", "name the primary in ORDERBELL_DATABASE_URL")]
+    if not facts["may_create"]:
+        schema, account = facts["schema"] or "public", facts["account"]
+        says = f"{account} may not make tables in the schema {schema}, and the journal needs a new one every month"
+        return [wrong("rights", says, f"as the owner of the database: GRANT CREATE ON SCHEMA {schema} TO {account};")]
+    return []
+
+
+def _encoding(facts: asyncpg.Record) -> Finding:
+    if facts["encoding"] != "UTF8":
+        remedy = "make a new one: `createdb --encoding=UTF8 --template=template0 NAME`"
+        return wrong("encoding", f"the database is {facts['encoding']} and cannot hold Chinese text", remedy)
+    return fine("encoding", "UTF8")
+
+
+def _clocks(database_at: datetime, before: datetime, after: datetime) -> Finding:
+    apart_s = max((before - database_at).total_seconds(), (database_at - after).total_seconds(), 0.0)
+    if apart_s <= CLOCK_DOUBTFUL_S:
+        return fine("clocks", "database and system agree")
+    remedy = "let both machines set their clocks by NTP (`timedatectl set-ntp true`)"
+    rate = wrong if apart_s > CLOCK_WRONG_S else doubtful
+    return rate("clocks", f"database and system are {apart_s:.1f} s apart", remedy)
+
+
+def _connections(facts: asyncpg.Record, settings: Settings) -> Finding:
+    most, used, wanted = facts["connections_max"], facts["connections"], settings.database_connections
+    said = f"{used} of {most} connections in use; a process of OrderBell takes up to {wanted}"
+    if most - used < wanted:
+        remedy = "raise max_connections of PostgreSQL, or lower ORDERBELL_DATABASE_CONNECTIONS"
+        return doubtful("connections", said, remedy)
+    return fine("connections", said)
+
+
+def _durability(facts: asyncpg.Record) -> list[Finding]:
+    off = [name for name in ("fsync", "synchronous_commit") if facts[name] == "off"]
+    if not off:
+        return []
+    says = f"{' and '.join(off)} off: what was accepted may be lost when the power fails"
+    return [doubtful("durability", says, "; ".join(f"ALTER SYSTEM SET {name} = on" for name in off) + ", then reload")]
+
+
+async def _tables(connection: "asyncpg.Connection[asyncpg.Record]") -> list[Finding]:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return [doubtful("tables", "there are none yet", "they are made at the first start, or by `orderbell migrate`")]
+    refused = [row["name"] for row in await connection.fetch(_RIGHTS, list(TABLES))]
+    if refused:
+        says = f"the account may not read and write {', '.join(refused)}"
+        return [
+            wrong("tables", says, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA …, or let it own them")
+        ]
+    revision = await connection.fetchval(_REVISION)
+    if revision == head:
+        return [fine("tables", f"at revision {revision}, the newest")]
+    if revision is None or revision in {script.revision for script in scripts.walk_revisions()}:
+        says = f"at revision {revision or 'none'}, the newest is {head}"
+        return [doubtful("tables", says, "they are brought up to date at the next start, or by `orderbell migrate`")]
+    return [
+        wrong(
+            "tables",
+            f"at revision {revision}, which this OrderBell does not know",
+            "use the newer OrderBell that made it",
+        )
+    ]
+
+
+async def _ports(settings: Settings) -> list[Finding]:
+    findings = [await _port("API", settings.host, settings.port, "ORDERBELL_PORT")]
+    if not settings.sandbox_url:
+        findings.append(await _port("sandbox", "127.0.0.1", settings.sandbox_port, "ORDERBELL_SANDBOX_PORT"))
+    return findings
+
+
+async def _port(what: str, host: str, port: int, variable: str) -> Finding:
+    name = f"port of the {what}"
+    if port == 0:
+        return fine(name, "any free one")
+    try:
+        bind(host, port).close()
+    except PermissionError:
+        return wrong(name, f"{port} may be used by root only", f"set {variable} to a port above 1023")
+    except OSError as problem:
+        status, body = await _ask(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}")  # noqa: S104 - compared
+        if status and OWN_SIGNS[what] in body:
+            return fine(name, f"{port}, where OrderBell is running")
+        says = f"{host}:{port} cannot be had: {problem.strerror}"
+        return wrong(
+            name, says, f"end what uses it (`ss -ltnp 'sport = :{port}'`), or set {variable}; 0 is any free port"
+        )
+    return fine(name, f"{port} is free")
+
+
+async def _sandbox(settings: Settings) -> list[Finding]:
+    if not settings.sandbox_url:
+        return []
+    status, body = await _ask(settings.sandbox_url)
+    if status and OWN_SIGNS["sandbox"] in body:
+        return [fine("sandbox", f"{settings.sandbox_url} answers")]
+    said = f"answers like another program (HTTP {status})" if status else f"does not answer: {body.decode()}"
+    remedy = "start it (`orderbell sandbox`), correct ORDERBELL_SANDBOX_URL, or unset it for one of our own"
+    return [wrong("sandbox", f"{settings.sandbox_url} {said}", remedy)]
+
+
+async def _ask(url: str) -> tuple[int, bytes]:
+    """The health check at an address; status 0 with the reason where nobody answers."""
+    try:
+        client = HttpClient(url, connect_timeout_s=CONNECT_HTTP_TIMEOUT_S, timeout_s=HTTP_TIMEOUT_S)
+    except ValueError as problem:
+        return 0, str(problem).encode()
+    try:
+        reply = await client.request("GET", "/healthz")
+    finally:
+        await client.close()
+    return (0, reply.detail.encode()) if isinstance(reply, NoReply) else (reply.status, reply.body)
+
+
+async def _playbooks() -> list[Finding]:
+    problems = [line for name in SHIPPED_NAMES for line in check_playbook(SHIPPED / f"{name}.yaml")[1]]
+    if problems:
+        return [wrong("playbooks", "; ".join(problems), "install OrderBell again: its own files were changed")]
+    return [fine("playbooks", f"{', '.join(SHIPPED_NAMES)}: no problems")]
+
+
+def show_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """One line for each, with the remedy below where there is something to mend."""
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark, colour = MARKS[finding.state]
+        head = Text.assemble((mark, colour), " ", (f"{finding.name:<{width}}", "bold"), "  ", finding.says)
+        console.print(head, soft_wrap=True)
+        if finding.state != "fine":
+            console.print(Text.assemble(" " * (width + 4), ("→ ", colour), finding.remedy), soft_wrap=True)
+    counts = {state: sum(finding.state == state for finding in findings) for state in MARKS}
+    summary = "Everything is in order." if counts["fine"] == len(findings) else ""
+    if counts["wrong"]:
+        summary = f"{counts['wrong']} to mend, {counts['doubtful']} to think about."
+    elif counts["doubtful"]:
+        summary = f"It works; {counts['doubtful']} to think about."
+    console.print(summary, highlight=False)

@@ -1,0 +1,73 @@
+"""What a playbook must keep as a whole: each broken promise is named, with what mends it."""
+
+from typing import Any
+
+import pytest
+
+from tests.core.samples import SPEC, problems
+
+LONG = "Order {order_no}: " + "x" * 150
+
+
+def test_playbook_that_keeps_its_promises() -> None:
+    """The small playbook passes."""
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message", "remedy"),
+    [
+        ({"timezone": "Mars/Olympus"}, "timezone", "there is no time zone 'Mars/Olympus'", "write such as Asia/Shanghai"),
+        ({"stages": {"lost": {}}}, "stages.lost", "nothing leads to the stage 'lost'", "add a rule with `stage: lost`"),
+        ({"stages": {"placed": {"end": True}}}, "stages.placed", "the first stage is an end", "begin with a stage on the ladder"),
+        ({"anomalies": {"odd": {"owner": "service", "opens": [{"on": "risk.flagged"}]}}}, "anomalies.odd",
+         "nothing ever clears the anomaly 'odd'", "add `clears: [event types]` or `clears_at: a stage`"),
+        ({"anomalies": {"odd": {"owner": "service", "clears": "risk.cleared"}}}, "anomalies.odd",
+         "nothing ever opens the anomaly 'odd'", "switch it off with `null`"),
+        ({"categories": {"ads": {"mandatory": True}}}, "categories.ads", "the category 'ads' is mandatory and marketing", "choose one"),
+        ({"notices": {"paid": {"wait": "6m"}}}, "notices.paid.wait", "waits 6m but promises to tell within 5m", "shorten `wait`"),
+        ({"notices": {"paid": {"valid_for": "4m"}}}, "notices.paid.valid_for", "is out of date before it has to be told", "lengthen `valid_for`"),
+        ({"notices": {"paid": {"level": "all"}}}, "notices.paid.level", "is mandatory, yet few would hear it", "drop `level`"),
+        ({"notices": {"paid": {"channels": []}}}, "notices.paid.channels", "has no channel", "name at least one channel"),
+        ({"notices": {"fresh": {"to": "buyer", "category": "may"}}}, "notices.fresh.channels",
+         "has no wording for sms in en", "add `fresh:` with a text for sms to the wording of en"),
+        ({"notices": {"paid": {"covers": ["shipped"]}}}, "notices.paid.covers", "'paid' covers itself", "let the later news"),
+        ({"notices": {"paid": {"covers": ["paid"]}}}, "notices.paid.covers", "'paid' covers itself", "let the later news"),
+    ],
+)  # fmt: skip
+def test_lint_refuses(changes: dict[str, Any], path: str, message: str, remedy: str) -> None:
+    """A promise that cannot be kept is named by its place, with a remedy."""
+    found = [problem for problem in problems(**changes) if problem[0] == path]
+    assert any(message in said and remedy in help_ for _, said, help_ in found), problems(**changes)
+
+
+def test_lint_refuses_an_sms_that_may_be_too_long() -> None:
+    """A text that some value could make too long is refused by its place; one that cannot is the last resort."""
+    [(path, message, remedy)] = problems({"texts": {"paid": {"sms": [LONG]}}})
+    assert path == "wording.en.texts.paid.sms.0"
+    assert "the last SMS of paid (calm) can have" in message
+    assert remedy.startswith("shorten this text by")
+    assert problems({"texts": {"paid": {"sms": [LONG, "Order {order_no} is paid."]}}}) == []
+
+
+def test_lint_counts_the_opt_out_line_of_marketing() -> None:
+    """What only just fits is too long once it is marketing."""
+    text = "Order {order_no} " + "x" * 55
+    changes = {"paid": {"category": "ads"}}
+    wording = {"opt_out": " Reply R to stop", "texts": {"paid": {"sms": [text]}}}
+    assert problems(wording) == []
+    assert [path for path, _, _ in problems(wording, notices=changes)] == ["wording.en.texts.paid.sms.0"]
+
+
+def test_lint_wants_words_for_the_inbox_of_mandatory_news() -> None:
+    """Mandatory news end in the inbox, so they need words there."""
+    push_only = {"texts": {"paid": {"sms": ..., "push": "Paid"}}}
+    changes = {"paid": {"channels": ["push"], "category": "must"}}
+    assert [said for _, said, _ in problems(push_only, notices=changes)] == ["has no wording for inbox in en"]
+
+
+def test_covers_over_several_steps_are_followed_once() -> None:
+    """Two ways to the same covered topic are no circle."""
+    covers = {"cancelled": {"covers": ["shipped", "paid", "late"]}, "late": {"covers": ["paid"]}}
+    assert problems(notices=covers) == []
+    assert len(SPEC["notices"]) == 5

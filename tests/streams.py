@@ -1,0 +1,124 @@
+"""Random streams of valid events: every type, late ones, duplicates, altered duplicates, shared people. One seed makes one."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from orderbell.core.events import DATA_TYPES, INSIDE_TYPES, Event, encode_json, parse_event
+
+START = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
+PHASES = ("picked_up", "in_transit", "out_for_delivery", "attempt_failed", "exception", "delivered", "returned")
+REASONS = ("", "余额不足", "carrier.lost", "carrier.damaged", "recipient.refused", "recipient.bad_address")
+TYPES = sorted(DATA_TYPES.keys() - INSIDE_TYPES)
+FIRST = {"retail": "order.placed", "digital": "order.placed", "consignment": "item.received"}
+Moment = tuple[datetime, list[Event]]
+
+
+def random_stream(seed: int, tenant: str, *, order_count: int = 24, moment_count: int = 30) -> list[Moment]:
+    """Moments in order, each with the events that arrive at it; `tenant` is whose they are."""
+    return _Stream(random.Random(seed), tenant, order_count).moments(moment_count)
+
+
+def cut(events: Sequence[Event], size: int) -> list[list[Event]]:
+    """The events in lists of at most `size`."""
+    return [list(events[start : start + size]) for start in range(0, len(events), size)]
+
+
+class _Stream:
+    def __init__(self, dice: random.Random, tenant: str, order_count: int) -> None:
+        self.dice, self.tenant = dice, tenant
+        self.playbooks = {f"N{number}": dice.choice(sorted(FIRST)) for number in range(order_count)}
+        self.begun: set[str] = set()
+        self.count = 0
+        self.past: list[dict[str, Any]] = []
+
+    def moments(self, count: int) -> list[Moment]:
+        at = START
+        moments: list[Moment] = []
+        for _ in range(count):
+            at += timedelta(seconds=self.dice.choice((1, 20, 300, 3600, 40_000, 200_000)) * self.dice.random())
+            at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+            moments.append((at, [self.event(at) for _ in range(self.dice.choice((1, 2, 9, 40)))]))
+        return moments
+
+    def event(self, at: datetime) -> Event:
+        if self.past and self.dice.random() < 0.15:
+            wire = dict(self.dice.choice(self.past))
+            if self.dice.random() < 0.2:
+                wire["type"] = "order.confirmed"  # another body under the same id
+                wire["data"] = {}
+        else:
+            wire = self.wire(at)
+            self.past.append(wire)
+        event = parse_event(encode_json(wire), self.tenant, at)
+        assert isinstance(event, Event), event
+        return event
+
+    def wire(self, at: datetime) -> dict[str, Any]:
+        order_no = self.dice.choice(sorted(self.playbooks))
+        playbook = self.playbooks[order_no]
+        begins = order_no not in self.begun and self.dice.random() < 0.9
+        kind = FIRST[playbook] if begins else self.dice.choice(TYPES)
+        data = self.data(kind)
+        if begins:
+            self.begun.add(order_no)
+            data["people"] = self.people(playbook)
+        self.count += 1
+        late = timedelta(seconds=self.dice.choice((0, 0, 0, 30, 90_000)))
+        return {
+            "id": f"e{self.count}", "source": "stream", "type": kind, "subject": order_no, "time": at - late,
+            "data": data, "playbook": playbook,
+        }  # fmt: skip
+
+    def people(self, playbook: str) -> dict[str, Any]:
+        principal = "consignor" if playbook == "consignment" else "buyer"
+        extra = {"assistant": {"email": "a@example.com"}} if self.dice.random() < 0.2 else {}
+        return {principal: _person(self.dice.randrange(12)), **extra}
+
+    def data(self, kind: str) -> dict[str, Any]:
+        dice = self.dice
+        name = kind.partition(".")[2]
+        fields: dict[str, Any] = {}
+        if kind in {"order.placed", "item.received"}:
+            fields = {"amount_fen": dice.randrange(1, 900_000), "title": "羊毛围巾", "category": "腕表"}
+        elif kind == "order.cancelled":
+            fields = {"by": dice.choice(("merchant", "buyer")), "reason": "缺货"}
+        elif kind.startswith(("payment.", "refund.", "payout.", "withdrawal.")):
+            fields = {"reason": dice.choice(REASONS)} if name == "failed" else {"amount_fen": dice.randrange(1, 99_000)}
+        elif kind == "parcel.scanned":
+            fields = {
+                "phase": dice.choice(PHASES), "reason": dice.choice(REASONS), "place": "杭州",
+                "tracking_no": dice.choice(("", "T1", "T2")),
+            }  # fmt: skip
+        elif kind == "parcel.shipped":
+            fields = {"carrier": "SF", "tracking_no": dice.choice(("T1", "T2"))}
+        elif kind == "parcel.promised":
+            fields = {"by": f"2026-03-{dice.randrange(2, 20):02d}"}
+        elif kind == "item.expiring":
+            fields = {"until": "2026-03-09"}
+        elif kind in {"item.price_proposed", "item.price_changed", "item.offer", "item.sold"}:
+            fields = {"price_fen": dice.randrange(1, 9_000_000)}
+        elif kind == "choice.made":
+            fields = {"option": dice.choice(("confirm_price", "refund"))}
+        elif kind == "reply.received":
+            fields = {"text": "Y", "from": "buyer"}
+        elif kind.startswith("case."):
+            fields = {"case": dice.choice(("", "stock_short", "complaint"))}
+        elif kind.startswith("stock."):
+            fields = {"sku": "A1", "title": "羊毛围巾"}
+        return fields
+
+
+def _person(number: int) -> dict[str, Any]:
+    # The same person has the same wishes in every order: two orders may be decided side by side.
+    dice = random.Random(number)
+    return {
+        "phone": f"+861380000{number:04d}",
+        "tier": dice.choice(("new", "regular", "vip")),
+        "locale": dice.choice(("zh-CN", "en")),
+        "quiet": dice.choice(("", "", "22:00-08:00")),
+        "frequency": dice.choice(("calm", "normal", "all")),
+        "app": dice.choice(("", "app:1")),
+        "mute": dice.choice(([], ["progress"])),
+    }
