@@ -18,7 +18,10 @@ FILE = "ORDERBELL_SETTINGS"
 """The variable that names the file."""
 
 # Variables of the same prefix that are no settings.
-_OTHERS = {FILE, "ORDERBELL_FAILPOINTS", "ORDERBELL_FAILPOINTS_SEED", "ORDERBELL_TEST_DATABASE_URL"}
+_OTHERS = {
+    FILE, "ORDERBELL_FAILPOINTS", "ORDERBELL_FAILPOINTS_SEED", "ORDERBELL_FAULT_EVENTS", "ORDERBELL_FAULT_SEED",
+    "ORDERBELL_TEST_DATABASE_URL",
+}  # fmt: skip
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -27,7 +30,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an installation may set. Port 0 asks the system for a free one.
 
     `database_url` empty: the bundled PostgreSQL in `data_dir`; `data_dir` empty: the usual place of this system.
-    `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`.
+    `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`. `playbooks_dir` names a folder of playbook
+    files that are laid beside those that ship; one of the same name takes the place of the shipped one.
     """
 
     database_url: str = ""
@@ -37,6 +41,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     port: Port = 8470
     sandbox_url: str = ""
     sandbox_port: Port = 8471
+    playbooks_dir: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"
 

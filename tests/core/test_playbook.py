@@ -96,7 +96,8 @@ def test_condition_of_several_event_types() -> None:
     """A rule for several types may ask for what all of them have."""
     rule = {"on": ["order.cancelled", "risk.flagged"], "when": 'event.reason == "x"'}
     assert len(playbook(rules=[*SPEC["rules"], rule]).rules["risk.flagged"]) == 1
-    assert problems(rules=[{"on": ["order.cancelled", "risk.flagged"], "when": 'event.by == "buyer"'}])[0][0] == "rules.0.when"
+    refused = problems(rules=[{"on": ["order.cancelled", "risk.flagged"], "when": 'event.by == "buyer"'}])
+    assert "rules.0.when" in {path for path, _, _ in refused}
 
 
 def test_version_is_that_of_the_content() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -34,12 +34,13 @@ def shelf() -> Shelf:
     return shipped_shelf()
 
 
-@pytest.mark.parametrize(("size", "engine_count"), CUTS)
+@pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_hosts_agree_however_the_stream_is_cut(
-    seed: int, size: int, engine_count: int, shelf: Shelf, database: str, channel: Channel
+    seed: int, cuts: tuple[int, int], shelf: Shelf, database: str, channel: Channel
 ) -> None:
     """Batch sizes, several engines, duplicates and late events change nothing: both hosts end in the same bytes."""
+    size, engine_count = cuts
     moments = random_stream(seed, TENANT)
     expected, answers = _in_memory(moments, shelf, 500)
     assert len(expected["journal"]) > 100
@@ -145,7 +146,7 @@ def _journal_line(entry: Entry) -> tuple[Any, ...]:
 
 
 def _dump(
-    journal: list[tuple[Any, ...]], orders: Any, fates: list[Fate], waiting: list[Notice], messages: list[Message]
+    journal: list[tuple[Any, ...]], orders: Iterable[Order], fates: list[Fate], waiting: list[Notice], messages: list[Message]
 ) -> Dump:
     lines = [(f.notice.id, f.kind, f.reason.value, f.into, encode_state(f.notice)) for f in fates]
     return _sorted(journal, list(orders), lines, [encode_state(notice) for notice in waiting], messages)

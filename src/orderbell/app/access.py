@@ -1,7 +1,7 @@
 """API keys from the command line."""
 
 from orderbell.app.database import open_database, open_store
-from orderbell.playbooks import shipped_shelf
+from orderbell.playbooks import load_shelf
 from orderbell.settings import Settings
 from orderbell.store.keys import ApiKey, create_key, list_keys, revoke_key
 from orderbell.store.tenants import add_tenant
@@ -10,7 +10,7 @@ from orderbell.store.tenants import add_tenant
 async def new_key(settings: Settings, tenant: str, label: str) -> str:
     """Make a key for a tenant, who is added when new."""
     async with open_database(settings) as dsn, open_store(dsn, 1) as store:
-        await add_tenant(store.pool, tenant, shipped_shelf())
+        await add_tenant(store.pool, tenant, load_shelf(settings.playbooks_dir))
         return await create_key(store.pool, tenant, label)
 
 

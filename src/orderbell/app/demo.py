@@ -30,6 +30,7 @@ from orderbell.app.platform import Platform, open_platform
 from orderbell.app.shop import SHOP_ZONE, Story, tell_stories
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.client import Client
+from orderbell.errors import SettingsInvalid
 from orderbell.observe import set_up_logging
 from orderbell.sandbox.server import running
 from orderbell.settings import Settings
@@ -144,7 +145,11 @@ async def _opened(settings: Settings, clock: ShopClock, console: Console) -> Asy
         channel = SandboxChannel(sandbox_url)
         stack.push_async_callback(channel.close)
         watched = WatchedChannel(channel, clock)
-        platform = await stack.enter_async_context(open_platform(own, now=clock, channels=[watched]))
+        try:
+            platform = await stack.enter_async_context(open_platform(own, now=clock, channels=[watched]))
+        except SettingsInvalid:  # another program took the port in the meantime
+            own = msgspec.structs.replace(own, port=0)
+            platform = await stack.enter_async_context(open_platform(own, now=clock, channels=[watched]))
         client = Client(platform.url, key=await platform.add_tenant(TENANT), source=SOURCE)
         stack.callback(client.close)
         yield _Shop(platform, client, watched, clock, sandbox_url)

@@ -246,7 +246,7 @@ async def _tried_out(home: Path) -> AsyncIterator[tuple[str, bool]]:
     there = next(folder for folder in (home, *home.parents) if folder.exists())
     with tempfile.TemporaryDirectory(prefix="orderbell-doctor-", dir=there, ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0:
-            os.chmod(folder, 0o711)  # noqa: PTH101 - quick; the server has a user of its own
+            os.chmod(folder, 0o711)  # noqa: PTH101, S103 - the server has a user of its own
         server = await asyncio.to_thread(embedded.start, Path(folder) / "postgres", settings={"fsync": "off"})
         try:
             yield server.dsn, False

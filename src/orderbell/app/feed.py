@@ -138,7 +138,7 @@ class Feed:
         since = (self._looked_at or looked_at) - timedelta(seconds=LOOK_BACK_S * self.speed)
         lines = [*await self._told(), *await self._anomalies(since), *await self._cases(since)]
         self._looked_at = looked_at
-        self.counters.lights = {light: count for light, count in await self.pool.fetch(_LIGHTS, self.tenant)}
+        self.counters.lights = {row[0]: row[1] for row in await self.pool.fetch(_LIGHTS, self.tenant)}
         row = await self.pool.fetchrow(_OPEN, self.tenant)
         if row is not None:
             self.counters.open_anomaly_count, self.counters.open_case_count = row
@@ -184,10 +184,10 @@ class Feed:
                 rules = (playbook.anomalies.get(name) for playbook in self.shelf.playbooks.values())
                 light = next((rule.light for rule in rules if rule is not None), "red")
                 lines.append(
-                    Line(opened_at, "●", light, f"anomaly      {order_no}  {name} opened, the light is {light}")
+                    Line(opened_at, "●", light, f"anomaly {order_no} {name}: opened, {light}")
                 )
             if closed_at is not None and self._is_new("anomaly over", order_no, name, opened_at):
-                lines.append(Line(closed_at, "✓", "green", f"anomaly      {order_no}  {name} over"))
+                lines.append(Line(closed_at, "✓", "green", f"anomaly {order_no} {name}: over"))
         return lines
 
     async def _cases(self, since: datetime) -> list[Line]:
@@ -195,10 +195,10 @@ class Feed:
         for order_no, anomaly, kind, owner, opened_at, closed_at in await self.pool.fetch(_CASES, self.tenant, since):
             what = "call back" if kind == "call_back" else "handle"
             if self._is_new("case", order_no, anomaly, kind, opened_at):
-                lines.append(Line(opened_at, "▲", "magenta", f"case         {order_no}  {owner}, {what}: {anomaly}"))
+                lines.append(Line(opened_at, "▲", "magenta", f"case    {order_no} for {owner} to {what}: {anomaly}"))
             if closed_at is not None and self._is_new("case over", order_no, anomaly, kind, opened_at):
                 lines.append(
-                    Line(closed_at, "✓", "green", f"case         {order_no}  {owner}, {what}: {anomaly} closed")
+                    Line(closed_at, "✓", "green", f"case    {order_no} for {owner} to {what}: {anomaly}, closed")
                 )
         return lines
 
@@ -211,10 +211,10 @@ class Feed:
 
 def told_line(message: Message, role: str) -> Line:
     """What the feed says of a message: channel, who, order, why, and the words themselves."""
-    why = f"{message.cause} → {message.topic}" if message.cause else message.topic
-    if message.tone != "calm":
-        why += f" ({message.tone})"
-    words = f"{message.channel:<6} {role or 'somebody':<9} {_masked(message):<13} {message.order_no}  {why}"
+    why = message.topic if message.tone == "calm" else f"{message.topic} ({message.tone})"
+    if message.cause:
+        why += f" ← {message.cause}"
+    words = f"{message.channel:<6} {role or 'somebody':<9} {_masked(message):<13} {message.order_no} {why}"
     return Line(message.told_at, "✉", "cyan", words, " ".join(message.text.split()))
 
 
@@ -267,7 +267,9 @@ class Screen:
         when = Text(moment(self._now(), long=True), style="bold")
         orders, rest = self._figures()
         places = [Text(place, no_wrap=True, overflow="ellipsis") for place in self._places]
-        return Panel(Group(*places, Text.assemble(when, "  ", orders), rest), title=self._title, title_align="left")
+        figures = Group(*places, Text.assemble(when, "  ", orders), rest)
+        # The terminal writes ^C behind the last character; a panel that fills the line would be pushed up by it.
+        return Panel(figures, title=self._title, title_align="left", width=self._console.width - 3)
 
     def _figures(self) -> tuple[Text, Text]:
         counters = self._counters
@@ -322,6 +324,8 @@ def show_outcomes(console: Console, outcomes: Outcomes) -> None:
     say(f"Lights: {lights}")
     if outcomes.topics:
         console.print(_topics_table(outcomes.topics))
+        if any("inbox" in counts for counts in outcomes.topics.values()):
+            say("(inbox: kept for the order page, not sent, and not counted above)")
     if outcomes.anomalies:
         console.print(_anomalies_table(outcomes.anomalies))
     cost_yuan = counters.sms_part_count * SMS_FEN / 100

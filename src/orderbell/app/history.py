@@ -11,7 +11,6 @@ from orderbell.app.database import open_database, open_store
 from orderbell.app.replay import Progress, Replay
 from orderbell.app.sandboxed import sandbox_process
 from orderbell.app.terminal import progress_bar
-from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Answer, Event
 from orderbell.core.model import Message, Order
 from orderbell.core.turn import Key, Shelf
@@ -65,12 +64,8 @@ async def replay(
             sandbox_process(settings) as url,
         ):
             await add_tenant(store.pool, tenant, shelf)
-            channel = SandboxChannel(url)
-            try:
-                run = Replay(store, shelf, channel, tenant=tenant)
-                summary = await run.run(history.events, tally, first_at=history.first_at, progress=show)
-            finally:
-                await channel.close()
+            run = Replay(store, shelf, url, tenant=tenant)
+            summary = await run.run(history.events, tally, first_at=history.first_at, progress=show)
     return tenant, summary
 
 

@@ -1,7 +1,7 @@
 """A whole OrderBell in one process, or the half of it that a process runs: web (the way in) and worker (the way out)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.engine import Intake, IntakeBusy, Timers
 from orderbell.errors import OrderBellError, SettingsInvalid
-from orderbell.playbooks import shipped_shelf
+from orderbell.playbooks import load_shelf
 from orderbell.sandbox.server import running
 from orderbell.serving import serving
 from orderbell.settings import Settings
@@ -67,7 +67,7 @@ async def open_platform(
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(open_database(settings))
         store = await stack.enter_async_context(open_store(dsn, settings.database_connections))
-        shelf = shipped_shelf()
+        shelf = load_shelf(settings.playbooks_dir)
         platform = Platform(settings, store, await read_shelves(store.pool, shelf.playbooks), shelf)
         await stack.enter_async_context(_background(_watch_tenants(platform)))
         if worker:
@@ -139,8 +139,8 @@ async def _until_closed(part: Intake | Timers | Dispatcher) -> AsyncIterator[Non
 
 
 @asynccontextmanager
-async def _background(work: "asyncio.Future[None] | object") -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

@@ -14,7 +14,8 @@ from time import perf_counter
 import msgspec
 
 from orderbell.channels.protocol import Answer as Sent
-from orderbell.channels.protocol import Channel, Outgoing
+from orderbell.channels.protocol import Outgoing
+from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Event
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
@@ -40,10 +41,10 @@ class Progress(msgspec.Struct, frozen=True):
 class Replay:
     """One run. `tenant` must be new, or the events are duplicates."""
 
-    def __init__(self, store: Store, shelf: Shelf, channel: Channel, *, tenant: str, batch: int = BATCH) -> None:
+    def __init__(self, store: Store, shelf: Shelf, sandbox_url: str, *, tenant: str, batch: int = BATCH) -> None:
         self.store, self.shelf, self.tenant, self.batch = store, shelf, tenant, batch
         self.shelves = {tenant: shelf}
-        self.watched = _Watched(channel)
+        self.watched = _Watched(sandbox_url)
         self.committed_at: datetime | None = None
         self.fired_at: datetime | None = None
         self.event_count = 0
@@ -74,6 +75,8 @@ class Replay:
             watcher = group.create_task(self._watch(progress))
             group.create_task(self._collect(watcher))
         seconds = perf_counter() - began
+        await self.dispatcher.close()
+        await self.watched.close()
         return await self._summary(tally, seconds)
 
     async def _feed(self, events: Iterable[Event]) -> None:
@@ -159,18 +162,16 @@ class Replay:
         return spans
 
 
-class _Watched:
+class _Watched(SandboxChannel):
     """A channel whose answers are timed; the moment for which a message was planned stands in its attempt id."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         self.handed: list[tuple[int, float]] = []
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._channel, name)
-
     async def send(self, batch: Sequence[Outgoing]) -> list[Sent]:
-        answers = await self._channel.send(batch)
+        """Hand over, and note when the answers came."""
+        answers = await super().send(batch)
         wall = perf_counter()
         self.handed.extend((int.from_bytes(outgoing.attempt_id[:6], "big"), wall) for outgoing in batch)
         return answers

@@ -9,6 +9,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -24,7 +25,7 @@ OWN = {"event": "cyan", "message": "green"}
 
 
 @contextmanager
-def progress_bar(console: Console, what: str, total: int) -> Iterator[tuple[Progress, int]]:
+def progress_bar(console: Console, what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
     """A progress bar on standard error for long work: how far, how long so far, how long still, and a word."""
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),

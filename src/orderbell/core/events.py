@@ -30,6 +30,7 @@ OWN_SOURCE = "orderbell"
 
 Fen = Annotated[int, Meta(ge=0, le=10**12)]
 Word = Annotated[str, Meta(max_length=200)]
+Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]  # of a person or device: no control characters
 Code = Annotated[str, Meta(max_length=ORDER_NO_MAX, pattern=r"^[\x21-\x7e]*$")]  # printable ASCII, no blanks
 Prose = Annotated[str, Meta(max_length=4000)]
 Phase = Literal[
@@ -72,11 +73,11 @@ def _check_moment(field: str, text: str) -> None:
 class Person(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A person as an event brings them: endpoints and wishes; what is not given stays as it was known."""
 
-    id: Word = ""
+    id: Name = ""
     phone: Annotated[str, Meta(max_length=32, pattern=r"^(\+?[0-9][0-9 ()-]{3,30})?$")] = ""
-    email: Annotated[str, Meta(max_length=254, pattern=r"^([^@\s]+@[^@\s]+)?$")] = ""
-    app: Word = ""
-    wechat: Word = ""
+    email: Annotated[str, Meta(max_length=254, pattern=r"^([^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+)?$")] = ""
+    app: Name = ""
+    wechat: Name = ""
     tier: Tier | None = None
     locale: Annotated[str, Meta(max_length=16)] = ""
     timezone: Annotated[str, Meta(max_length=64)] = ""

@@ -53,7 +53,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     says: str
     playbook: str
-    events: tuple[tuple[Any, ...], ...]
+    events: tuple[list[Any], ...]
     expect: tuple[Expectation, ...]
     start: str = START
     order: str = "1001"

@@ -41,6 +41,21 @@ def shipped_shelf(default: str = "retail") -> Shelf:
     return Shelf({name: load_playbook(SHIPPED / f"{name}.yaml") for name in SHIPPED_NAMES}, default)
 
 
+def load_shelf(folder: str, default: str = "retail") -> Shelf:
+    """The playbooks that ship and those of a folder, checked; one of the same name takes the place of the shipped one.
+
+    An empty `folder` is none. PlaybookInvalid where it is not there, or as `load_playbook`.
+    """
+    shelf = shipped_shelf(default)
+    if not folder:
+        return shelf
+    files = sorted(Path(folder).expanduser().glob("*.yaml"))
+    if not files:
+        raise PlaybookInvalid(f"{folder}: there is no folder of this name with playbooks (*.yaml); check playbooks_dir")
+    own = [load_playbook(file) for file in files]
+    return Shelf(shelf.playbooks | {playbook.name: playbook for playbook in own}, default)
+
+
 def load_playbook(path: Path) -> Playbook:
     """Read, compile and lint a playbook file.
 

@@ -66,7 +66,8 @@ FROM unnest($9::bytea[], $10::text[], $11::bytea[]) AS f (flight, provider, atte
 """
 
 NOTICE_COLUMNS = (
-    "tenant", "contact", "notice_id", "order_no", "topic", "fate", "reason", "into_id", "created_at", "planned_at", "body",
+    "tenant", "contact", "notice_id", "order_no", "topic", "fate", "reason", "into_id", "created_at", "planned_at",
+    "body",
 )  # fmt: skip
 MESSAGE_COLUMNS = (
     "tenant", "message_id", "order_no", "contact", "topic", "channel", "lane", "text", "body", "created_at", "told_at",

@@ -358,7 +358,9 @@ async def _receive(
     counted: int = await connection.fetchval(sql.RECEIVE, provider, *columns(rows, 5))
     if counted == len(rows):
         return counted, 0
-    return counted, await _mark_late(connection, provider, [(row[0], f"{row[1]}_late") for row in rows])
+    return counted, await _mark_late(
+        connection, provider, [(row[0], "delivered_late") for row in rows if row[1] == "delivered"]
+    )
 
 
 async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple[bytes, str]]) -> int:

@@ -1,0 +1,136 @@
+"""What the benchmarks feed: the life stories of the demo's shop, of all three kinds, one event in four about trouble.
+
+Two changes to the demo's shop: people are as many as four fifths of the orders, as in a real shop, and nobody has
+receiving hours, so that the hour of the run does not matter.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from orderbell.app.shop import Story, tell_stories
+from orderbell.core.events import Event, parse_event
+from orderbell.core.model import Contact, Notice, Order
+from orderbell.core.turn import Key, Shelf, contact_keys, run_turn
+
+TENANT = "bench"
+SEED = 7
+NEW_PEOPLE_SHARE = 0.8
+
+
+class Happening(Struct, frozen=True):
+    """An event of a stream: when it happens, the number of its order among all, and its CloudEvent."""
+
+    at: datetime
+    order: int
+    wire: dict[str, Any]
+
+    @property
+    def body(self) -> bytes:
+        """The CloudEvent as it travels, about 300 to 600 bytes."""
+        return msgspec.json.encode(self.wire)
+
+    def event(self, received_at: datetime | None = None) -> Event:
+        """The event as the core knows it, heard when it happened unless told otherwise."""
+        parsed = parse_event(self.body, TENANT, received_at or self.at)
+        assert isinstance(parsed, Event), parsed
+        return parsed
+
+
+def stories(order_count: int, gap: timedelta, ends_at: datetime | None = None) -> list[Story]:
+    """The first orders of the shop."""
+    begins_at = (ends_at or datetime.now(UTC)) - gap * order_count
+    return list(islice(tell_stories(SEED, begins_at, gap), order_count))
+
+
+def whole_lives(order_count: int, *, ends_at: datetime | None = None) -> list[Happening]:
+    """Every event of so many orders, by time: at any moment thousands of orders are open.
+
+    `ends_at` is when the last order is placed; its life goes on for days.
+    """
+    found: list[Happening] = []
+    for number, story in enumerate(stories(order_count, timedelta(seconds=30), ends_at)):
+        found += _happenings(number, story, story.placed_at)
+    return sorted(found, key=lambda happening: happening.at)
+
+
+class Cut(Struct):
+    """Orders in the middle of their lives: what has happened by a moment, and the next thing of each."""
+
+    history: list[Happening]
+    news: list[Happening]
+
+
+def middle_of_lives(order_count: int, at: datetime, shelf: Shelf) -> Cut:
+    """So many orders, each at a random point of its life at the moment `at`.
+
+    Left out are orders whose next event is told a minute later (the playbook waits for what may cover it):
+    a benchmark would only wait.
+    """
+    dice = random.Random(SEED)
+    history: list[Happening] = []
+    news: list[Happening] = []
+    endless = tell_stories(SEED, at, timedelta(seconds=30))
+    number = 0
+    while number < order_count:
+        story = next(endless)
+        cut = dice.randrange(1, len(story.beats)) if len(story.beats) > 1 else 0
+        told = _happenings(number, story, at - story.beats[cut].after)
+        if cut and not _waits(told[: cut + 1], shelf):
+            history += told[:cut]
+            news.append(told[cut])
+            number += 1
+    history.sort(key=lambda happening: happening.at)
+    dice.shuffle(news)
+    return Cut(history, news)
+
+
+def _happenings(number: int, story: Story, begins_at: datetime) -> list[Happening]:
+    found = []
+    for place, beat in enumerate(story.beats):
+        at = begins_at + beat.after
+        data = beat.data
+        if "people" in data:
+            data = data | {"people": {role: _person(number, wishes) for role, wishes in data["people"].items()}}
+        wire = {
+            # time-ordered, as the ids of careful senders are
+            "specversion": "1.0", "id": f"{int(at.timestamp() * 1000):012x}-{number:07x}-{place:02x}",
+            "source": f"//shop/{story.playbook}", "type": beat.type, "subject": f"{story.order_no}-{number}",
+            "time": at.isoformat(), "data": data, "playbook": story.playbook,
+        }  # fmt: skip
+        found.append(Happening(at, number, wire))
+    return found
+
+
+def _person(number: int, wishes: dict[str, Any]) -> dict[str, Any]:
+    dice = random.Random(number)
+    who = number if dice.random() < NEW_PEOPLE_SHARE else dice.randrange(number + 1)
+    kept = {name: value for name, value in wishes.items() if name != "quiet"}
+    return kept | {"phone": f"+86139{who:08d}", "email": f"customer{who}@example.com"}
+
+
+def _waits(told: list[Happening], shelf: Shelf) -> bool:
+    orders: dict[Key, Order] = {}
+    contacts: dict[Key, Contact] = {}
+    shelves = {TENANT: shelf}
+    notices: list[Notice] = []
+    for happening in told:
+        event = happening.event()
+        known = {key: contacts[key] for key in contact_keys([event], orders) if key in contacts}
+        turn = run_turn(shelves, [event], orders, known)
+        orders.update(turn.orders)
+        contacts.update(turn.contacts)
+        notices = [notice for notice in turn.notices if notice.created_at >= event.received_at]
+    return any(notice.due_at > notice.created_at for notice in notices)
+
+
+def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
+    """Cut a stream into lists of at most `size`."""
+    source = iter(events)
+    while batch := list(islice(source, size)):
+        yield batch

@@ -1,0 +1,200 @@
+"""The doctor finds what is wrong, says how to mend it, and keeps secrets to itself."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+from rich.console import Console
+
+from orderbell.app import doctor
+from orderbell.app.doctor import Finding, examine, hidden, show_findings
+from orderbell.sandbox.server import running
+from tests.database import DatabaseServer
+
+FREE_PORTS = {"ORDERBELL_PORT": "0", "ORDERBELL_SANDBOX_PORT": "0"}
+
+
+async def findings_of(environment: Mapping[str, str]) -> dict[str, Finding]:
+    """What the doctor finds, by name."""
+    return {finding.name: finding for finding in await examine({**FREE_PORTS, **environment})}
+
+
+def states_of(findings: Mapping[str, Finding]) -> dict[str, str]:
+    """The names of what is not fine, with how bad it is."""
+    return {name: finding.state for name, finding in findings.items() if finding.state != "fine"}
+
+
+async def test_good_installation_has_nothing_wrong(database: str) -> None:
+    """A migrated database that can be reached, free ports, playbooks that ship: nothing to mend."""
+    findings = await findings_of({"ORDERBELL_DATABASE_URL": database})
+    wrong = {name for name, finding in findings.items() if finding.state == "wrong"}
+    assert wrong == set()
+    assert findings["tables"].says.endswith("the newest")
+    assert "PostgreSQL" in findings["database"].says
+    assert {"Python", "settings", "encoding", "clocks", "connections", "playbooks"} <= findings.keys()
+
+
+async def test_bundled_database_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    """Before the first start the bundled server is tried out elsewhere: the data folder stays as it was."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    findings = await findings_of({"ORDERBELL_DATA_DIR": str(tmp_path / "data")})
+    assert findings["bundled PostgreSQL"].state == "fine", findings["bundled PostgreSQL"]
+    assert findings["encoding"].state == "fine"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_data_folder_that_is_a_file_is_wrong(tmp_path: Path) -> None:
+    """A data folder that cannot be one is named, with the remedy."""
+    file = tmp_path / "file"
+    file.touch()
+    finding = (await findings_of({"ORDERBELL_DATA_DIR": str(file)}))["data folder"]
+    assert finding.state == "wrong"
+    assert str(file) in finding.says
+    assert "ORDERBELL_DATA_DIR" in finding.remedy
+
+
+async def test_unknown_setting_is_wrong() -> None:
+    """A misspelt variable is named with what was meant, and the rest is still looked at."""
+    findings = await findings_of({"ORDERBELL_PROT": "80"})
+    assert states_of(findings) == {"settings": "wrong"}
+    assert "ORDERBELL_PORT" in findings["settings"].says
+    assert findings["playbooks"].state == "fine"
+
+
+async def test_database_out_of_reach_is_wrong_and_its_password_stays_secret() -> None:
+    """The address is shown without the password, wherever in it the password stands."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"postgresql://bob:hun/te@r2@127.0.0.1:{port}/shop?password=swordfish"
+    findings = await findings_of({"ORDERBELL_DATABASE_URL": url})
+    assert states_of(findings) == {"database": "wrong"}
+    shown = f"{findings['database'].says} {findings['settings'].says}"
+    assert not any(secret in shown for secret in ("hun", "te@r2", "swordfish"))
+    assert findings["database"].remedy
+
+
+async def test_database_that_is_not_there_is_wrong(database_server: DatabaseServer) -> None:
+    """A server without the database gets the remedy for that."""
+    finding = (await findings_of({"ORDERBELL_DATABASE_URL": database_server.dsn_for("no_such_shop")}))["database"]
+    assert finding.state == "wrong"
+    assert "createdb" in finding.remedy
+
+
+async def test_database_without_tables_is_doubtful(blank_database: str) -> None:
+    """Before the first start there are no tables yet; that is said, and no fault."""
+    finding = (await findings_of({"ORDERBELL_DATABASE_URL": blank_database}))["tables"]
+    assert (finding.state, "orderbell migrate" in finding.remedy) == ("doubtful", True)
+
+
+async def test_tables_of_a_newer_version_are_wrong(database: str) -> None:
+    """Tables that this version does not know are not touched."""
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    await connection.close()
+    finding = (await findings_of({"ORDERBELL_DATABASE_URL": database}))["tables"]
+    assert finding.state == "wrong"
+    assert "9999" in finding.says
+
+
+async def test_account_without_rights_is_wrong(database: str, database_server: DatabaseServer) -> None:
+    """An account that may not write the tables, nor make the journal's next month, hears both."""
+    role = f"reader_{os.getpid()}"
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(f"CREATE ROLE {role} LOGIN")
+        await connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        url = database.replace("//orderbell@", f"//{role}@")
+        if url == database:
+            pytest.skip("the accounts of this server need passwords")
+        findings = await findings_of({"ORDERBELL_DATABASE_URL": url})
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await connection.close()
+    assert findings["rights"].state == "wrong"
+    assert f"TO {role}" in findings["rights"].remedy
+    assert "orders" in findings["tables"].says
+
+
+async def test_port_of_another_program_is_wrong_and_our_own_is_fine(tmp_path: Path, database: str) -> None:
+    """A port in use is a fault only where somebody else uses it."""
+    async with running(tmp_path / "ledger.jsonl") as url:
+        port = url.rpartition(":")[2]
+        base = {"ORDERBELL_DATABASE_URL": database}
+        ours = await findings_of({**base, "ORDERBELL_SANDBOX_PORT": port})
+        theirs = await findings_of({**base, "ORDERBELL_PORT": port})
+        named = await findings_of({**base, "ORDERBELL_SANDBOX_URL": url})
+    assert "OrderBell is running" in ours["port of the sandbox"].says
+    assert theirs["port of the API"].state == "wrong"
+    assert "ORDERBELL_PORT" in theirs["port of the API"].remedy
+    assert named["sandbox"].state == "fine"
+
+
+async def test_sandbox_out_of_reach_is_wrong(database: str) -> None:
+    """A sandbox that the settings name must answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finding = (await findings_of({"ORDERBELL_DATABASE_URL": database, "ORDERBELL_SANDBOX_URL": url}))["sandbox"]
+    assert finding.state == "wrong"
+    assert "orderbell sandbox" in finding.remedy
+
+
+async def test_settings_file_open_to_all_is_doubtful(tmp_path: Path, database: str) -> None:
+    """A file with the database's address is for its owner alone."""
+    file = tmp_path / "orderbell.toml"
+    file.write_text(f'database_url = "{database}"\nhost = "0.0.0.0"\n')
+    file.chmod(0o644)
+    states = states_of(await findings_of({"ORDERBELL_SETTINGS": str(file)}))
+    assert (states["settings file"], states["host"]) == ("doubtful", "doubtful")
+
+
+@pytest.mark.parametrize(("apart_s", "state"), [(0.0, "fine"), (5.0, "doubtful"), (-3600.0, "wrong")])
+def test_clocks_apart_are_noticed(apart_s: float, state: str) -> None:
+    """A database whose clock runs ahead or behind is told by how much."""
+    now = datetime.now(UTC)
+    assert doctor._clocks(now + timedelta(seconds=apart_s), now, now).state == state
+
+
+def test_clock_before_the_release_is_wrong() -> None:
+    """A clock that shows the past cannot be right."""
+    assert doctor._clock(datetime(2001, 1, 1, tzinfo=UTC)).state == "wrong"
+
+
+@pytest.mark.parametrize(("limit", "state"), [(128, "wrong"), (512, "doubtful"), (4096, "fine"), (-1, "fine")])
+def test_few_open_files_are_noticed(limit: int, state: str) -> None:
+    """Connections are files: with too few allowed, peaks would be turned away."""
+    assert doctor._files(limit).state == state
+
+
+def test_nothing_secret_is_shown() -> None:
+    """Passwords are hidden in addresses of every form."""
+    assert hidden("postgresql://bob:s3c/r@t@db/shop") == "postgresql://bob:***@db/shop"
+    assert hidden("host=db password=s3cret user=bob") == "host=db password=*** user=bob"
+
+
+def test_findings_are_shown_with_their_remedies() -> None:
+    """Every line has its mark, and what is not fine its remedy."""
+    stream = io.StringIO()
+    findings = [Finding("one", "fine", "well"), Finding("two", "wrong", "broken [x]", "mend it")]
+    show_findings(Console(file=stream, width=80), findings)
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert lines == ["✓ one  well", "✗ two  broken [x]", "       → mend it", "1 to mend, 0 to think about."]
+
+
+def test_command_exits_with_one_for_what_is_wrong() -> None:
+    """The command line says it in JSON and by its exit code, never with a traceback."""
+    environment = {**os.environ, **FREE_PORTS, "ORDERBELL_LOG_LEVEL": "loud"}
+    command = [sys.executable, "-m", "orderbell", "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert findings["settings"]["state"] == "wrong"
+    assert "ORDERBELL_LOG_LEVEL" in findings["settings"]["says"]
