@@ -5,6 +5,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import cast
 from urllib.parse import urlsplit
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
@@ -24,8 +25,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to write."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of a class of their own
 
     def send(self, request: bytes) -> None:
         """Send the next request."""

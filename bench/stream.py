@@ -6,7 +6,7 @@ receiving hours, so that the hour of the run does not matter.
 
 import random
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,9 @@ from orderbell.core.turn import Key, Shelf, contact_keys, run_turn
 TENANT = "bench"
 SEED = 7
 NEW_PEOPLE_SHARE = 0.8
+GAP = timedelta(seconds=30)
+BEFORE = timedelta(days=12)
+"""So long ago a stream begins whose last event is to lie in the past."""
 
 
 class Happening(Struct, frozen=True):
@@ -42,21 +45,23 @@ class Happening(Struct, frozen=True):
         return parsed
 
 
-def stories(order_count: int, gap: timedelta, ends_at: datetime | None = None) -> list[Story]:
-    """The first orders of the shop."""
-    begins_at = (ends_at or datetime.now(UTC)) - gap * order_count
-    return list(islice(tell_stories(SEED, begins_at, gap), order_count))
-
-
-def whole_lives(order_count: int, *, ends_at: datetime | None = None) -> list[Happening]:
-    """Every event of so many orders, by time: at any moment thousands of orders are open.
-
-    `ends_at` is when the last order is placed; its life goes on for days.
-    """
+def whole_lives(order_count: int, begins_at: datetime) -> list[Happening]:
+    """Every event of so many orders, by time: at any moment thousands of orders are open, each for some days."""
     found: list[Happening] = []
-    for number, story in enumerate(stories(order_count, timedelta(seconds=30), ends_at)):
+    for number, story in enumerate(islice(tell_stories(SEED, begins_at, GAP), order_count)):
         found += _happenings(number, story, story.placed_at)
     return sorted(found, key=lambda happening: happening.at)
+
+
+def all_at_once(order_count: int, at: datetime) -> list[Happening]:
+    """The same in the same order, crowded into the seconds before `at`, so that nothing lies in the future."""
+    crowd = whole_lives(order_count, at)
+    begins_at = at - timedelta(milliseconds=len(crowd))
+    return [
+        Happening(moment, happening.order, happening.wire | {"time": moment.isoformat()})
+        for place, happening in enumerate(crowd)
+        if (moment := begins_at + timedelta(milliseconds=place))
+    ]
 
 
 class Cut(Struct):
@@ -75,7 +80,7 @@ def middle_of_lives(order_count: int, at: datetime, shelf: Shelf) -> Cut:
     dice = random.Random(SEED)
     history: list[Happening] = []
     news: list[Happening] = []
-    endless = tell_stories(SEED, at, timedelta(seconds=30))
+    endless = tell_stories(SEED, at, GAP)
     number = 0
     while number < order_count:
         story = next(endless)
@@ -134,3 +139,10 @@ def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
     source = iter(events)
     while batch := list(islice(source, size)):
         yield batch
+
+
+def batches_of(bodies: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The bodies of requests of `size` events: lists in JSON, or the event itself for one."""
+    source = iter(bodies)
+    while portion := list(islice(source, size)):
+        yield portion[0] if size == 1 else b"[" + b",".join(portion) + b"]"

@@ -57,6 +57,7 @@ class Report(Struct):
     machine: dict[str, str]
     rows: list[Row] = []
     skipped: dict[str, str] = {}
+    failed: dict[str, str] = {}
 
 
 Run = Callable[[], Awaitable[Sample]]
@@ -130,6 +131,8 @@ def show(console: Console, report: Report) -> None:
             console.print(f"[dim]{row.bench}: {row.what}: {row.note}[/]", highlight=False)
     for name, why in report.skipped.items():
         console.print(f"[yellow]{name} was left out: {why}[/]", highlight=False)
+    for name, why in report.failed.items():
+        console.print(f"[red]{name} failed: {why}[/]", highlight=False)
 
 
 def _show_cpu(console: Console, report: Report) -> None:

@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     database_url: str = ""
-    database_connections: Annotated[int, Meta(ge=2, le=100)] = 4
+    database_connections: Annotated[int, Meta(ge=2, le=100)] = 12
     data_dir: str = ""
     host: str = "127.0.0.1"
     port: Port = 8470

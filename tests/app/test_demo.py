@@ -17,7 +17,7 @@ from rich.console import Console
 
 from orderbell.app.demo import demo_home, free_port
 from orderbell.app.feed import Counters, Line, Screen, plain, shown, told_line
-from orderbell.core.model import Message
+from orderbell.core.model import ChannelName, Message
 
 ENDS_WITHIN_S = 60
 AT = datetime(2026, 3, 2, 6, 5, tzinfo=UTC)
@@ -116,12 +116,12 @@ def test_folder_of_a_dead_demo_is_cleared_and_of_a_living_one_kept(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def message(to: str = "+8613800000042", channel: str = "sms") -> Message:
+def message(to: str = "+8613800000042", channel: ChannelName = "sms") -> Message:
     """A long message in Chinese, whose characters are two columns wide."""
     return Message(
         b"m", "demo", "c", channel, to, "payment_failed", "transaction", "critical", "R10001", "您的订单支付未成功" * 12,
         "", (), AT, AT, AT, "sorry", "payment.failed",
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -143,7 +143,7 @@ def test_plain_line_is_whole() -> None:
     ("to", "channel", "expected"),
     [("ann@example.com", "email", "a***@example.com"), ("app-0042", "push", "app****42")],
 )
-def test_addresses_are_masked(to: str, channel: str, expected: str) -> None:
+def test_addresses_are_masked(to: str, channel: ChannelName, expected: str) -> None:
     """The feed shows enough to tell people apart, and no more."""
     line = plain(told_line(message(to, channel), "buyer"))
     assert expected in line

@@ -32,6 +32,17 @@ def states_of(findings: Mapping[str, Finding]) -> dict[str, str]:
     return {name: finding.state for name, finding in findings.items() if finding.state != "fine"}
 
 
+def open_to_the_server(folder: Path) -> None:
+    """Let the user that root's server runs as reach a folder of the test."""
+    for part in (folder, *folder.parents[:2]):
+        part.chmod(0o755)
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What stands in a folder."""
+    return list(folder.iterdir())
+
+
 async def test_good_installation_has_nothing_wrong(database: str) -> None:
     """A migrated database that can be reached, free ports, playbooks that ship: nothing to mend."""
     findings = await findings_of({"ORDERBELL_DATABASE_URL": database})
@@ -44,12 +55,11 @@ async def test_good_installation_has_nothing_wrong(database: str) -> None:
 
 async def test_bundled_database_is_tried_and_nothing_is_left(tmp_path: Path) -> None:
     """Before the first start the bundled server is tried out elsewhere: the data folder stays as it was."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_the_server(tmp_path)
     findings = await findings_of({"ORDERBELL_DATA_DIR": str(tmp_path / "data")})
     assert findings["bundled PostgreSQL"].state == "fine", findings["bundled PostgreSQL"]
     assert findings["encoding"].state == "fine"
-    assert list(tmp_path.iterdir()) == []
+    assert entries_of(tmp_path) == []
 
 
 async def test_data_folder_that_is_a_file_is_wrong(tmp_path: Path) -> None:

@@ -22,13 +22,28 @@ from orderbell.store.memory import MemoryHost
 
 TENANT = "acme"
 START = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
-REASONS = ("", "insufficient_funds", "carrier.lost", "carrier.damaged", "recipient.refused", "recipient.bad_address", "随便什么")
-GAPS_S = (0, 0, 1, 40, 90, 600, 3600, 6 * 3600, 30 * 3600, 4 * 86400)
+REASONS = (
+    "",
+    "insufficient_funds",
+    "carrier.lost",
+    "carrier.damaged",
+    "recipient.refused",
+    "recipient.bad_address",
+    "随便什么",
+)
+GAPS_S = (0, 0, 1, 20, 40, 90, 600, 3600, 6 * 3600, 30 * 3600, 4 * 86400)
 TYPES = tuple(sorted(DATA_TYPES.keys() - INSIDE_TYPES))
-OFTEN = (
-    "order.placed", "payment.succeeded", "parcel.shipped", "parcel.scanned", "parcel.scanned", "parcel.promised",
-    "stock.short", "key.issued", "item.listed", "item.price_proposed", "item.sold", "case.resolved",
-)  # fmt: skip
+STORIES = {
+    "retail": (
+        "order.placed", "payment.failed", "payment.succeeded", "parcel.promised", "stock.short", "parcel.shipped",
+        "parcel.scanned", "parcel.scanned", "parcel.scanned", "case.resolved",
+    ),
+    "digital": ("order.placed", "payment.succeeded", "stock.short", "key.failed", "key.issued", "order.cancelled"),
+    "consignment": (
+        "item.received", "item.approved", "item.listed", "item.price_proposed", "item.price_changed", "item.expiring",
+        "item.offer", "item.sold", "payout.sent",
+    ),
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +59,8 @@ def stream(seed: int, count: int, playbook: str, *, with_people: bool = True) ->
     events: list[Event] = []
     for index in range(count):
         now += timedelta(seconds=dice.choice(GAPS_S))
-        kind = dice.choice(OFTEN if dice.random() < 0.7 else TYPES)
+        story = STORIES[playbook]
+        kind = story[index % 15 % len(story)] if dice.random() < 0.7 else dice.choice(TYPES)
         late = timedelta(seconds=dice.choice((0, 0, 0, 60, 7200, 9 * 86400)))
         data = _data(dice, kind, now)
         order_no = f"A{max(0, index // 15 - dice.choice((0, 0, 1)))}"
@@ -89,11 +105,19 @@ def _data(dice: random.Random, kind: str, now: datetime) -> dict[str, Any]:
 
 def _people(dice: random.Random, playbook: str, *, varied: bool) -> dict[str, Any]:
     principal = "consignor" if playbook == "consignment" else "buyer"
-    if varied and dice.random() < 0.6:
+    if varied and dice.random() < 0.8:
         return {}
     phone = dice.choice(("+8613800000001", "+8613800000002", "")) if varied else "+8613800000001"
-    person: dict[str, Any] = {"phone": phone, "tier": dice.choice(("new", "vip")), "locale": dice.choice(("zh-CN", "en"))}
-    person |= {"frequency": dice.choice(("calm", "normal", "all")), "quiet": "22:00-08:00", "mute": dice.choice(([], ["progress"]))}
+    person: dict[str, Any] = {
+        "phone": phone,
+        "tier": dice.choice(("new", "vip")),
+        "locale": dice.choice(("zh-CN", "en")),
+    }
+    person |= {
+        "frequency": dice.choice(("calm", "normal", "all")),
+        "quiet": "22:00-08:00",
+        "mute": dice.choice(([], ["progress"])),
+    }
     person |= dice.choice(({}, {"app": "app:1"}, {"email": "a@example.com"})) if varied else {"app": "app:1"}
     people = {principal: person}
     if dice.random() < 0.3:
@@ -129,5 +153,7 @@ if __name__ == "__main__":
     digest = hashlib.blake2b()
     for name in shelf().playbooks:
         host = hosted(stream(7, 200, name), 7, polled=True)
-        digest.update(trace(host) + b"".join(map(encode_state, host.messages)) + b"".join(map(encode_state, host.fates)))
+        digest.update(
+            trace(host) + b"".join(map(encode_state, host.messages)) + b"".join(map(encode_state, host.fates))
+        )
     sys.stdout.write(digest.hexdigest())

@@ -108,7 +108,10 @@ def test_marks_are_set_and_taken_away() -> None:
 def test_people_are_told_by_role() -> None:
     """The principal's news go to extra recipients too, never to the other principal, and once to each person."""
     parties = (Party("buyer", "ann"), Party("consignor", "con"), Party("family", "eve"), Party("giver", "ann"))
-    assert told(after(BOOK, event("parcel.shipped"), parties=parties)) == [("ann", "shipped", "calm"), ("eve", "shipped", "calm")]
+    assert told(after(BOOK, event("parcel.shipped"), parties=parties)) == [
+        ("ann", "shipped", "calm"),
+        ("eve", "shipped", "calm"),
+    ]
     only_giver = playbook(notices={"shipped": {"to": "giver"}})
     assert told(after(only_giver, event("parcel.shipped"), parties=parties)) == [("ann", "shipped", "calm")]
 
@@ -118,7 +121,11 @@ def test_notice_carries_its_times_and_values() -> None:
     decision = after(BOOK, event("payment.succeeded", 10, amount_fen=5))
     notice = next(effect.notice for effect in decision.effects if isinstance(effect, SendNotice))
     at = NOON + timedelta(seconds=10)
-    assert (notice.created_at, notice.due_at, notice.tell_by) == (at, at + timedelta(minutes=1), at + timedelta(minutes=5))
+    assert (notice.created_at, notice.due_at, notice.tell_by) == (
+        at,
+        at + timedelta(minutes=1),
+        at + timedelta(minutes=5),
+    )
     assert notice.valid_until == at + timedelta(hours=6)
     assert notice.values["order_no"] == "A1"
     assert notice.cause == "payment.succeeded"

@@ -34,7 +34,16 @@ def test_duration_when_it_is_too_long(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (0.4, "0s"), (59, "59s"), (3600, "1h"), (-86400, "-1d"), (90061, "1d1h"), (86401, "1d1s"), (-30, "-30s")],
+    [
+        (0, "0s"),
+        (0.4, "0s"),
+        (59, "59s"),
+        (3600, "1h"),
+        (-86400, "-1d"),
+        (90061, "1d1h"),
+        (86401, "1d1s"),
+        (-30, "-30s"),
+    ],
 )
 def test_duration_is_written(seconds: float, text: str) -> None:
     """At most two units, the greatest first."""

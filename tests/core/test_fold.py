@@ -12,7 +12,9 @@ from orderbell.core.model import Order, Parcel
 from tests.core.samples import NOON, event, order
 
 
-def folded(before: Order, kind: str, at_s: float = 60, late_s: float = 0, zone: str = "UTC", **data: Any) -> Order | None:
+def folded(
+    before: Order, kind: str, at_s: float = 60, late_s: float = 0, zone: str = "UTC", **data: Any
+) -> Order | None:
     """The order after an event's facts; None where they came too late."""
     changes = fold(before, event(kind, at_s, late_s=late_s, **data), zone)
     return None if changes is None else msgspec.structs.replace(before, **changes)
@@ -37,7 +39,12 @@ def test_first_word_on_an_order_counts() -> None:
 def test_payment_when_it_comes() -> None:
     """Money that came is the amount where none was known."""
     paid = known(folded(order(), "payment.succeeded", amount_fen=7))
-    assert (paid.payment, paid.amount_fen, paid.sum_fen, paid.payment_at) == ("paid", 7, 7, NOON + timedelta(seconds=60))
+    assert (paid.payment, paid.amount_fen, paid.sum_fen, paid.payment_at) == (
+        "paid",
+        7,
+        7,
+        NOON + timedelta(seconds=60),
+    )
     assert known(folded(order(amount_fen=9), "payment.succeeded", amount_fen=7)).amount_fen == 9
     assert known(folded(order(), "payment.succeeded")).amount_fen == 0
 
@@ -88,7 +95,9 @@ def test_dates_are_those_of_the_playbooks_zone() -> None:
     """A date means the last second of that day where the shop is."""
     promised = known(folded(order(), "parcel.promised", zone="Asia/Shanghai", by="2026-03-05"))
     assert promised.promised_by == datetime(2026, 3, 5, 15, 59, 59, tzinfo=UTC)
-    assert known(folded(order(), "item.expiring", until="2026-03-05")).until == datetime(2026, 3, 5, 23, 59, 59, tzinfo=UTC)
+    assert known(folded(order(), "item.expiring", until="2026-03-05")).until == datetime(
+        2026, 3, 5, 23, 59, 59, tzinfo=UTC
+    )
 
 
 def test_every_phase_has_its_place() -> None:

@@ -37,7 +37,9 @@ def watched() -> Iterator[list[Step]]:
     """Keep every decision that is taken meanwhile."""
     steps: list[Step] = []
 
-    def deciding(book: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...] = ()) -> Decision:
+    def deciding(
+        book: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...] = ()
+    ) -> Decision:
         decision = decide(book, order, event, now, parties)
         steps.append((book, order, event, now, decision))
         return decision
@@ -190,7 +192,12 @@ def test_results_are_those_of_another_process() -> None:
     paths = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
     runs = [
         subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths}, capture_output=True, text=True, check=True
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     ]

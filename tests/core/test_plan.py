@@ -16,7 +16,11 @@ NIGHT = "11:00-20:00"  # in UTC, about noon
 
 
 def planned(
-    *notices: Notice, who: Contact | None = None, at_s: float = 0, channels: frozenset[ChannelName] = ALL, book: Playbook = BOOK
+    *notices: Notice,
+    who: Contact | None = None,
+    at_s: float = 0,
+    channels: frozenset[ChannelName] = ALL,
+    book: Playbook = BOOK,
 ) -> Plan:
     """A plan for Ann."""
     zone = contact(timezone="UTC") if who is None else who
@@ -93,7 +97,9 @@ def test_notice_waits_for_the_one_that_covers_it() -> None:
     """A due notice waits for later news that go out in time, and goes by itself when they do not."""
     paid, shipped = notice("paid"), notice("shipped", 1, wait_s=60)
     waiting = planned(paid, shipped, at_s=1)
-    assert [(fate.kind, fate.reason, fate.until) for fate in waiting.fates] == [("held", Reason.COVERED, shipped.due_at)]
+    assert [(fate.kind, fate.reason, fate.until) for fate in waiting.fates] == [
+        ("held", Reason.COVERED, shipped.due_at)
+    ]
     paid = waiting.fates[0].notice
     assert (paid.due_at, paid.held) == (shipped.due_at, "")
     assert sent(planned(paid, shipped, at_s=61)) == [("shipped", "sms")]
@@ -153,10 +159,15 @@ def test_words_when_there_are_none() -> None:
     assert compose(book, notice("price"), contact(), "sms") is Reason.NO_WORDING
 
 
-@pytest.mark.parametrize(("locale", "found"), [("en", "en"), ("zh-CN", "zh-CN"), ("zh-TW", "zh-CN"), ("fr", "en"), ("", "en")])
+@pytest.mark.parametrize(
+    ("locale", "found"), [("en", "en"), ("zh-CN", "zh-CN"), ("zh-TW", "zh-CN"), ("fr", "en"), ("", "en")]
+)
 def test_words_are_those_of_the_persons_language(locale: str, found: str) -> None:
     """The exact locale, else one of the same language, else the playbook's."""
-    book = replace(BOOK, wording={"en": BOOK.wording["en"], "zh-CN": playbook({**WORDING, "signature": "【{brand}】"}).wording["en"]})
+    book = replace(
+        BOOK,
+        wording={"en": BOOK.wording["en"], "zh-CN": playbook({**WORDING, "signature": "【{brand}】"}).wording["en"]},
+    )
     text = compose(book, notice("paid", values={"order_no": "A1"}), contact(locale=locale), "sms")
     assert not isinstance(text, Reason)
     assert text.text.startswith("【" if found == "zh-CN" else "[")

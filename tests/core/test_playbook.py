@@ -24,7 +24,13 @@ def test_playbook_compiles() -> None:
     book = playbook()
     assert book.first_stage.name == "placed"
     assert [stage.rank for stage in book.stages.values()] == [0, 1, 2, 3, 5]
-    assert [deadline.name for deadline in book.deadlines_at["placed"]] == ["unpaid", "near", "passed", "price_due", "short_long"]
+    assert [deadline.name for deadline in book.deadlines_at["placed"]] == [
+        "unpaid",
+        "near",
+        "passed",
+        "price_due",
+        "short_long",
+    ]
     assert book.deadlines_at["delivered"] == ()
     assert book.deadlines["near"].is_warning
     assert book.roles == {"buyer", "giver"}

@@ -138,7 +138,9 @@ def test_projections_when_opened_and_closed_at_once() -> None:
 def test_contact_is_who_the_shop_says_or_whose_phone_it_is() -> None:
     """The shop's id comes first, then the digits of the phone, then the mail address, then the role in the order."""
     assert contact_id("A1", "buyer", Person(id="u1", phone="138 1")) == "u1"
-    assert contact_id("A1", "buyer", Person(phone="138 1234")) == contact_id("A2", "x", Person(phone="(138)1234", email="a@b"))
+    assert contact_id("A1", "buyer", Person(phone="138 1234")) == contact_id(
+        "A2", "x", Person(phone="(138)1234", email="a@b")
+    )
     assert contact_id("A1", "buyer", Person(email="A@b")) == contact_id("A2", "x", Person(email="a@B"))
     assert contact_id("A1", "buyer", Person()) != contact_id("A2", "buyer", Person())
 

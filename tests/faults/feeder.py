@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -23,7 +22,7 @@ from orderbell.sources.events import Answers
 SOURCE = "shop"
 SIZES = (1, 1, 1, 7, 7, 7, 100)
 CLIENTS = 8
-EVENTS_PER_ORDER = 7  # a little less than a story has
+SPARE = 1.15  # so many events are ready, so that the last ones are not all of a few orders
 PATH = "/v1/events"
 PAUSE_S = 0.05
 TIMEOUT_S = 15.0
@@ -185,9 +184,12 @@ class Feeder:
 
 
 def _lives(dice: random.Random, goal: int) -> Iterator[Life]:
-    opens_at = datetime.now(UTC) - timedelta(days=2)
-    for story in islice(tell_stories(dice.randrange(1 << 30), opens_at, timedelta(seconds=1)), goal // EVENTS_PER_ORDER):
-        yield _life(story, dice)
+    stories = tell_stories(dice.randrange(1 << 30), datetime.now(UTC) - timedelta(days=2), timedelta(seconds=1))
+    count = 0
+    while count < goal * SPARE:
+        life = _life(next(stories), dice)
+        count += len(life.beats)
+        yield life
 
 
 def _life(story: Story, dice: random.Random) -> Life:

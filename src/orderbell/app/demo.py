@@ -41,7 +41,7 @@ SOURCE = "demo-shop"
 OPENS_AT_HOUR = 9
 LOOK_EVERY_S = 0.25
 PAUSE_MAX_S = 0.1
-LAST_WORDS_S = 1.0
+LAST_WORDS_S = 0.5
 """How long messages that are on their way may still be accepted after the shop has closed."""
 
 
@@ -111,12 +111,13 @@ def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
     loop.add_signal_handler(signal.SIGINT, on_signal)
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
 
 
 @dataclass

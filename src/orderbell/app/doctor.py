@@ -281,6 +281,10 @@ def _unreachable(dsn: str, problem: Exception) -> Finding:
     elif isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError):
         remedy = "correct account and password in ORDERBELL_DATABASE_URL, or allow the account in pg_hba.conf"
     said = str(problem) or type(problem).__name__
+    if isinstance(problem, (ValueError, asyncpg.InterfaceError)):
+        # What could not be understood is quoted in the problem, and may be a part of the password.
+        said = "it is no address of a PostgreSQL"
+        remedy = "write postgresql://ACCOUNT:PASSWORD@HOST:PORT/NAME, and %2F, %40, %3A for /, @ and : in the password"
     return wrong("database", f"{dsn} cannot be reached: {said}", remedy)
 
 

@@ -183,9 +183,7 @@ class Feed:
             if self._is_new("anomaly", order_no, name, opened_at):
                 rules = (playbook.anomalies.get(name) for playbook in self.shelf.playbooks.values())
                 light = next((rule.light for rule in rules if rule is not None), "red")
-                lines.append(
-                    Line(opened_at, "●", light, f"anomaly {order_no} {name}: opened, {light}")
-                )
+                lines.append(Line(opened_at, "●", light, f"anomaly {order_no} {name}: opened, {light}"))
             if closed_at is not None and self._is_new("anomaly over", order_no, name, opened_at):
                 lines.append(Line(closed_at, "✓", "green", f"anomaly {order_no} {name}: over"))
         return lines

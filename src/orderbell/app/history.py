@@ -24,7 +24,7 @@ from orderbell.store.memory import MemoryHost
 from orderbell.store.tenants import add_tenant
 
 READERS = {"olist": read_olist}
-CONNECTIONS = 6
+CONNECTIONS = 12
 
 
 def read_history(folder: Path, limit: int | None, tenant: str, kind: str = "olist") -> History:

@@ -14,8 +14,26 @@ import msgspec
 from orderbell.core.events import Event, Staff, TimerDue
 from orderbell.core.fold import fold
 from orderbell.core.model import (
-    Anomaly, Case, CaseKind, ClearTimer, CloseAnomaly, CloseCase, Decision, Effect, Light, Notice, OpenAnomaly, OpenCase,
-    Order, Owner, Party, Reason, SendNotice, SetTimer, Tone, derive_id,
+    Anomaly,
+    Case,
+    CaseKind,
+    ClearTimer,
+    CloseAnomaly,
+    CloseCase,
+    Decision,
+    Effect,
+    Light,
+    Notice,
+    OpenAnomaly,
+    OpenCase,
+    Order,
+    Owner,
+    Party,
+    Reason,
+    SendNotice,
+    SetTimer,
+    Tone,
+    derive_id,
 )  # fmt: skip
 from orderbell.core.playbook import AnomalyRule, Deadline, Playbook
 from orderbell.core.wording import VARIABLES
@@ -57,14 +75,33 @@ def light(playbook: Playbook, order: Order) -> Light:
 
 def _open_order(playbook: Playbook, event: Event, now: datetime) -> Order:
     return Order(
-        event.tenant, event.order_no, playbook.name, 0, playbook.first_stage.name, stage_at=now, opened_at=now, updated_at=now
+        event.tenant,
+        event.order_no,
+        playbook.name,
+        0,
+        playbook.first_stage.name,
+        stage_at=now,
+        opened_at=now,
+        updated_at=now,
     )
 
 
 class _Draft:
     """A decision in the making: the facts as folded, the changes since, the effects so far."""
 
-    __slots__ = ("cause", "changes", "data", "effects", "event", "fired", "now", "order", "playbook", "touched", "verdict")
+    __slots__ = (
+        "cause",
+        "changes",
+        "data",
+        "effects",
+        "event",
+        "fired",
+        "now",
+        "order",
+        "playbook",
+        "touched",
+        "verdict",
+    )
 
     def __init__(
         self, playbook: Playbook, order: Order | None, event: Event, now: datetime, parties: tuple[Party, ...]
@@ -322,7 +359,9 @@ class _Draft:
     def tell_timers(self, old: dict[str, datetime], new: dict[str, datetime]) -> None:
         for name, due_at in new.items():
             if old.get(name) != due_at:
-                self.effects.append(SetTimer(name, due_at, Reason.DEADLINE_MOVED if name in old else Reason.DEADLINE_SET))
+                self.effects.append(
+                    SetTimer(name, due_at, Reason.DEADLINE_MOVED if name in old else Reason.DEADLINE_SET)
+                )
         for name in old:
             if name not in new:
                 reason = Reason.DEADLINE_PASSED if name == self.fired else Reason.DEADLINE_MET

@@ -30,7 +30,7 @@ OWN_SOURCE = "orderbell"
 
 Fen = Annotated[int, Meta(ge=0, le=10**12)]
 Word = Annotated[str, Meta(max_length=200)]
-Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]  # of a person or device: no control characters
+Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]  # no control characters
 Code = Annotated[str, Meta(max_length=ORDER_NO_MAX, pattern=r"^[\x21-\x7e]*$")]  # printable ASCII, no blanks
 Prose = Annotated[str, Meta(max_length=4000)]
 Phase = Literal[

@@ -11,7 +11,19 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from orderbell.core.events import (
-    Amount, Because, Cancelled, Event, OrderPlaced, Price, Promised, Received, Scanned, Shipped, Stock, Until, read_moment,
+    Amount,
+    Because,
+    Cancelled,
+    Event,
+    OrderPlaced,
+    Price,
+    Promised,
+    Received,
+    Scanned,
+    Shipped,
+    Stock,
+    Until,
+    read_moment,
 )  # fmt: skip
 from orderbell.core.model import Order, Parcel
 from orderbell.core.playbook import PARCEL_ENDS
@@ -89,7 +101,9 @@ def _shipped(order: Order, event: Event, _timezone: str) -> Changes:
     if old is None:
         new = Parcel(data.tracking_no, data.carrier, "", event.time)
     else:
-        new = msgspec.structs.replace(old, carrier=data.carrier or old.carrier, tracking_no=data.tracking_no or old.tracking_no)
+        new = msgspec.structs.replace(
+            old, carrier=data.carrier or old.carrier, tracking_no=data.tracking_no or old.tracking_no
+        )
     return _with_parcel(order, old, new)
 
 

@@ -39,7 +39,9 @@ def _unreachable_stages(playbook: Playbook) -> Iterator[Problem]:
         if name not in reached:
             yield Problem(("stages", name), f"nothing leads to the stage {name!r}", f"add a rule with `stage: {name}`")
     if playbook.first_stage.end:
-        yield Problem(("stages", playbook.first_stage.name), "the first stage is an end", "begin with a stage on the ladder")
+        yield Problem(
+            ("stages", playbook.first_stage.name), "the first stage is an end", "begin with a stage on the ladder"
+        )
 
 
 def _anomalies_for_ever(playbook: Playbook) -> Iterator[Problem]:
@@ -77,7 +79,9 @@ def _notices(playbook: Playbook) -> Iterator[Problem]:
             remedy = "lengthen `valid_for`: news must not grow old before it has to be told"
             yield Problem((*path, "valid_for"), "is out of date before it has to be told", remedy)
         if rule.mandatory and rule.level == "all":
-            yield Problem((*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category")
+            yield Problem(
+                (*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category"
+            )
         if not rule.channels:
             yield Problem((*path, "channels"), "has no channel", "name at least one channel, or drop the line")
         for locale, words in playbook.wording.items():

@@ -11,7 +11,15 @@ import msgspec
 
 from orderbell.core.calendar import quiet_until, zone_of
 from orderbell.core.model import (
-    FREQUENCY_RANK, ChannelName, Contact, Fate, Message, Notice, Plan, Reason, derive_id,
+    FREQUENCY_RANK,
+    ChannelName,
+    Contact,
+    Fate,
+    Message,
+    Notice,
+    Plan,
+    Reason,
+    derive_id,
 )  # fmt: skip
 from orderbell.core.playbook import NoticeRule, Playbook
 from orderbell.core.wording import Text, Wording
@@ -89,9 +97,7 @@ def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: Chann
     rule = playbook.notices[notice.topic]
     words = _wording(playbook, contact.locale)
     timezone = zone_of(contact.timezone, playbook.timezone).key
-    text = words.compose(
-        notice.topic, channel, notice.tone, notice.values, timezone=timezone, marketing=rule.marketing
-    )
+    text = words.compose(notice.topic, channel, notice.tone, notice.values, timezone=timezone, marketing=rule.marketing)
     if text is None:
         return Reason.NO_WORDING
     return Reason.TOO_LONG if text.segments > 1 else text
@@ -131,7 +137,12 @@ def _covers(notice: Notice, rule: NoticeRule, live: list[_Line], now: datetime) 
 
 
 def _place(
-    playbook: Playbook, rule: NoticeRule, contact: Contact, notice: Notice, now: datetime, channels: frozenset[ChannelName]
+    playbook: Playbook,
+    rule: NoticeRule,
+    contact: Contact,
+    notice: Notice,
+    now: datetime,
+    channels: frozenset[ChannelName],
 ) -> tuple[Fate, list[Message]]:
     late = notice.valid_until < now  # only mandatory ones come this far: they are kept where they disturb nobody
     if rule.lane != "critical" and not late:

@@ -228,9 +228,7 @@ class Playbook:
         return next(iter(self.stages.values()))
 
 
-def compile_playbook(
-    spec: PlaybookSpec, wordings: Mapping[str, WordingSpec]
-) -> tuple[Playbook | None, list[Problem]]:
+def compile_playbook(spec: PlaybookSpec, wordings: Mapping[str, WordingSpec]) -> tuple[Playbook | None, list[Problem]]:
     """Compile a decoded playbook; where anything is wrong, None and every problem found."""
     return _Compiler(spec, wordings).run()
 
@@ -263,9 +261,7 @@ class _Compiler:
         wording = self.wording()
         notices = {topic: self.notice(topic, found, wording) for topic, found in spec.notices.items()}
         anomalies = {name: self.anomaly(name, found, stages) for name, found in self.anomaly_specs.items()}
-        deadlines = {
-            name: self.deadline(name, found) for name, found in spec.deadlines.items() if found is not None
-        }
+        deadlines = {name: self.deadline(name, found) for name, found in spec.deadlines.items() if found is not None}
         rules = self.rules()
         opens = self.opens(anomalies)
         clears = self.clears()

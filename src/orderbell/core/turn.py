@@ -14,7 +14,18 @@ from msgspec import Struct, field
 from orderbell.core.decide import decide
 from orderbell.core.events import OWN_SOURCE, Event, Person, TimerDue
 from orderbell.core.model import (
-    Case, CloseAnomaly, CloseCase, Contact, Decision, Entry, Notice, OpenAnomaly, OpenCase, Order, Party, Reason,
+    Case,
+    CloseAnomaly,
+    CloseCase,
+    Contact,
+    Decision,
+    Entry,
+    Notice,
+    OpenAnomaly,
+    OpenCase,
+    Order,
+    Party,
+    Reason,
     SendNotice,
 )  # fmt: skip
 from orderbell.core.playbook import Playbook
@@ -119,9 +130,7 @@ def run_turn(
     return turn
 
 
-def _take(
-    turn: Turn, shelf: Shelf, event: Event, orders: Mapping[Key, Order], contacts: Mapping[Key, Contact]
-) -> None:
+def _take(turn: Turn, shelf: Shelf, event: Event, orders: Mapping[Key, Order], contacts: Mapping[Key, Contact]) -> None:
     key = event.order_key
     order = turn.orders.get(key) or orders.get(key)
     if order is not None:
@@ -130,7 +139,9 @@ def _take(
     if playbook is None:
         stage, version = (order.stage, order.version) if order is not None else ("", 0)
         detail = f"there is no playbook {event.playbook or shelf.default!r}"
-        turn.entries.append(Entry(event, event.received_at, version, stage, Reason.UNKNOWN_PLAYBOOK, _NO_DECISION, detail))
+        turn.entries.append(
+            Entry(event, event.received_at, version, stage, Reason.UNKNOWN_PLAYBOOK, _NO_DECISION, detail)
+        )
         return
     now = event.received_at
     if order is not None and now < order.updated_at:
@@ -183,7 +194,9 @@ def _project(turn: Turn, old: Order | None, decision: Decision, now: datetime) -
         if isinstance(effect, SendNotice):
             turn.notices.append(effect.notice)
         elif isinstance(effect, OpenAnomaly):
-            turn.anomalies[new.tenant, new.no, effect.name, now] = AnomalyLine(new.tenant, new.no, effect.name, now, None)
+            turn.anomalies[new.tenant, new.no, effect.name, now] = AnomalyLine(
+                new.tenant, new.no, effect.name, now, None
+            )
         elif isinstance(effect, CloseAnomaly):
             was = old.anomaly(effect.name) if old is not None else None
             opened_at = was.opened_at if was is not None else now
@@ -240,5 +253,3 @@ def merge_contact(contact: Contact, person: Person) -> Contact:
     if person.mute is not None:
         changes["mute"] = tuple(person.mute)
     return msgspec.structs.replace(contact, **changes) if changes else contact
-
-

@@ -127,7 +127,7 @@ def _read(path: Path) -> _Tree:
     except yaml.YAMLError as wrong:
         mark = getattr(wrong, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
-        said = getattr(wrong, "problem", None) or str(wrong)
+        said = getattr(wrong, "problem", None) or str(wrong).splitlines()[0]
         raise PlaybookInvalid(
             f"{path}:{line}: this is not YAML: {said}; check the indentation and the quotes"
         ) from None

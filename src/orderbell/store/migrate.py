@@ -11,6 +11,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -21,6 +22,18 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 10
 # Whoever comes second waits for the first one's whole upgrade.
 TURN_TIMEOUT_S = 600
+
+AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 async def migrate(dsn: str, revision: str = "head") -> None:
@@ -39,9 +52,14 @@ async def migrate(dsn: str, revision: str = "head") -> None:
             await connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_TIMEOUT_S}s'"))
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({SHAPE_LOCK})"))
             await connection.run_sync(_upgrade, revision)
-    except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
-            asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as problem:  # fmt: skip
+    except AWAY as problem:
         raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
+    except DBAPIError as problem:
+        # SQLAlchemy wraps what the driver says, and leaves the driver's own words as the last cause.
+        cause = problem.orig.__cause__ if problem.orig is not None else None
+        if problem.connection_invalidated or isinstance(cause, AWAY):
+            raise DatabaseUnavailable(f"PostgreSQL does not let us in: {cause or problem.orig}") from problem
+        raise
     finally:
         await engine.dispose()
 

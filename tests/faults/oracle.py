@@ -1,0 +1,236 @@
+"""The oracle of the fault test: what PostgreSQL and the sandbox hold at the end, against the pure core.
+
+It takes from the database only when each event came in (the clock of a web process) and which events count; what
+the orders, timers, notices, anomalies and cases must be then, it finds out by itself, order by order.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from orderbell.core.events import OWN_SOURCE, Event, encode_json, parse_event, wire_of
+from orderbell.core.model import Contact, Entry, Order, Reason, encode_state
+from orderbell.core.turn import Key, Shelf, Turn, contact_keys, run_turn
+from tests.faults.feeder import Feeder
+from tests.faults.rig import TENANT
+from tests.sandbox_server import read_ledger
+
+SHOWN_MAX = 5
+Rows = list[Any]
+
+JOURNAL = """SELECT order_no, version, at, type, source, event_id, verdict, stage, event, decision
+    FROM journal WHERE tenant = $1 AND verdict <> $2 ORDER BY order_no, version"""
+ALTERED = "SELECT event_id FROM journal WHERE tenant = $1 AND verdict = $2"
+KEYS = "SELECT event_id, received_at FROM event_key WHERE tenant = $1"
+ORDERS = "SELECT order_no, state, t.due_at FROM orders o LEFT JOIN timer t USING (tenant, order_no) WHERE o.tenant = $1"
+CONTACTS = "SELECT contact, body FROM contact WHERE tenant = $1"
+NOTICES = "SELECT notice_id, order_no, contact, topic, fate, into_id FROM notice WHERE tenant = $1"
+QUEUE = "SELECT notice_id, contact, due_at FROM queue WHERE tenant = $1"
+ANOMALIES = "SELECT order_no, name, opened_at, closed_at FROM anomaly WHERE tenant = $1"
+CASES = "SELECT case_id, order_no, anomaly, kind, owner, state, opened_at, closed_at FROM cases WHERE tenant = $1"
+MESSAGES = "SELECT message_id, status, attempt_id, attempt_no, provider, detail FROM message WHERE tenant = $1"
+ATTEMPTS = "SELECT attempt_id, message_id, attempt_no, outcome, detail FROM attempt WHERE tenant = $1"
+
+
+@dataclass
+class Findings:
+    """What is wrong, by kind, and numbers for the report."""
+
+    wrong: dict[str, list[str]] = field(default_factory=dict)
+    numbers: dict[str, object] = field(default_factory=dict)
+
+    def expect(self, kind: str, problems: Iterator[str] | list[str]) -> None:
+        """Note problems, the first ones in words and the others as a number."""
+        found = list(problems)
+        if found:
+            more = [f"… {len(found)} in all"] if len(found) > SHOWN_MAX else []
+            self.wrong.setdefault(kind, []).extend(found[:SHOWN_MAX] + more)
+
+
+@dataclass
+class Truth:
+    """What must be, by the core alone."""
+
+    journal: Rows = field(default_factory=list)
+    orders: dict[str, Order] = field(default_factory=dict)
+    contacts: dict[Key, Contact] = field(default_factory=dict)
+    notices: set[tuple[Any, ...]] = field(default_factory=set)
+    anomalies: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+    cases: dict[bytes, tuple[Any, ...]] = field(default_factory=dict)
+
+
+class Judge:
+    """Reads the database and the ledger once everything stands still, and compares."""
+
+    def __init__(self, feeder: Feeder, shelf: Shelf, drained_at: datetime) -> None:
+        self.feeder, self.shelves, self.drained_at = feeder, {TENANT: shelf}, drained_at
+        self.findings = Findings()
+
+    async def judge(self, connection: "asyncpg.Connection[asyncpg.Record]", ledger: Path) -> Findings:
+        """Check everything that the fault test promises."""
+        journal = [tuple(row) for row in await connection.fetch(JOURNAL, TENANT, Reason.ALTERED_DUPLICATE)]
+        received_at: dict[str, datetime] = {row[0]: row[1] for row in await connection.fetch(KEYS, TENANT)}
+        self._count_events(journal, received_at)
+        altered = Counter(row[0] for row in await connection.fetch(ALTERED, TENANT, Reason.ALTERED_DUPLICATE))
+        # an answer that was lost is told again, so there may be more lines than answers
+        self.findings.expect("altered", [i for i, times in self.feeder.altered.items() if altered[i] < times])
+        self.findings.expect("altered", [i for i in altered if i not in self.feeder.altered])
+        truth = self._replay(journal, received_at)
+        self.findings.expect("journal", _differences(journal, truth.journal))
+        await self._compare_projections(connection, truth)
+        await self._compare_notices(connection, truth)
+        await self._compare_messages(connection, ledger)
+        return self.findings
+
+    def _count_events(self, journal: Rows, received_at: Mapping[str, datetime]) -> None:
+        """Nothing accepted lost, nothing taken twice, nothing unexpected, and in the order in which it was told."""
+        heard: dict[str, list[str]] = {}
+        for order_no, _, _, _, source, event_id, *_ in journal:
+            if source != OWN_SOURCE:
+                heard.setdefault(order_no, []).append(event_id)
+        times = Counter(event_id for ids in heard.values() for event_id in ids)
+        taken = self.feeder.taken
+        expect = self.findings.expect
+        expect("lost", [i for i in taken if i not in times or i not in received_at])
+        expect("unexpected", [i for i in (times.keys() | received_at.keys()) if i not in taken])
+        expect("taken twice", [i for i, count in times.items() if count != 1])
+        expect("order", [no for no, ids in self.feeder.sequence.items() if heard.get(no) != ids])
+        fired = sum(row[4] == OWN_SOURCE for row in journal)
+        self.findings.numbers |= {"journal lines": len(journal), "timers fired": fired}
+
+    def _replay(self, journal: Rows, received_at: Mapping[str, datetime]) -> Truth:
+        truth = Truth()
+        moments: dict[str, list[tuple[str, datetime]]] = {}
+        until: dict[str, datetime] = {}
+        for order_no, _, at, _, source, event_id, *_ in journal:
+            until[order_no] = max(at, self.drained_at)
+            if source != OWN_SOURCE:
+                moments.setdefault(order_no, []).append((event_id, at))
+        for order_no, told in moments.items():
+            for event_id, at in told:
+                if event_id in self.feeder.taken:
+                    event = parse_event(self.feeder.taken[event_id], TENANT, received_at[event_id])
+                    assert isinstance(event, Event), event
+                    # what fired before it was decided, fired before `at`
+                    self._turn(truth, [msgspec.structs.replace(event, received_at=at)], order_no, None)
+            # what was due while the workers ran must have fired; what fell due while they stopped may have
+            self._turn(truth, [], order_no, until[order_no])
+        return truth
+
+    def _turn(self, truth: Truth, events: list[Event], order_no: str, until: datetime | None) -> None:
+        key = (TENANT, order_no)
+        orders = {key: truth.orders[order_no]} if order_no in truth.orders else {}
+        keys = contact_keys(events, orders)
+        people = {key: truth.contacts[key] for key in keys if key in truth.contacts}
+        turn = run_turn(self.shelves, events, orders, people, [key], until)
+        truth.journal += map(_line, turn.entries)
+        truth.orders |= {no: order for (_, no), order in turn.orders.items()}
+        truth.contacts |= turn.contacts
+        _project(truth, turn)
+
+    async def _compare_projections(self, connection: "asyncpg.Connection[asyncpg.Record]", truth: Truth) -> None:
+        expect = self.findings.expect
+        rows = await connection.fetch(ORDERS, TENANT)
+        expect("orders", _differences(
+            sorted((row[0], row[1]) for row in rows), sorted((no, encode_state(o)) for no, o in truth.orders.items())
+        ))  # fmt: skip
+        due = {no: order.next_due_at for no, order in truth.orders.items()}
+        expect("timers", [f"{row[0]}: {row[2]}, not {due.get(row[0])}" for row in rows if row[2] != due.get(row[0])])
+        contacts = {row[0]: row[1] for row in await connection.fetch(CONTACTS, TENANT)}
+        expect("contacts", [name for (_, name), c in truth.contacts.items() if contacts.get(name) != encode_state(c)])
+        anomalies = {tuple(row) for row in await connection.fetch(ANOMALIES, TENANT)}
+        expect("anomalies", map(str, sorted(anomalies ^ set(truth.anomalies.values()), key=str)))
+        cases = {tuple(row) for row in await connection.fetch(CASES, TENANT)}
+        expect("cases", map(str, sorted(cases ^ set(truth.cases.values()), key=str)))
+        self.findings.numbers |= {"orders": len(rows), "anomalies": len(anomalies), "cases": len(cases)}
+
+    async def _compare_notices(self, connection: "asyncpg.Connection[asyncpg.Record]", truth: Truth) -> None:
+        expect = self.findings.expect
+        fates = await connection.fetch(NOTICES, TENANT)
+        waiting = await connection.fetch(QUEUE, TENANT)
+        ids = Counter(row[0] for row in (*fates, *waiting))
+        wanted = {notice[0] for notice in truth.notices}
+        expect("notices lost", [i.hex() for i in wanted - ids.keys()])
+        expect("notices unexpected", [i.hex() for i in ids.keys() - wanted])
+        expect("notices with two fates", [i.hex() for i, count in ids.items() if count > 1])
+        expect("notices altered", map(str, {tuple(row)[:4] for row in fates} - truth.notices))
+        expect("notices overdue", [f"{row[0].hex()} due {row[2]}" for row in waiting if row[2] <= self.drained_at])
+        messages = {row[0] for row in await connection.fetch(MESSAGES, TENANT)}
+        expect("notices sent into nothing", [row[0].hex() for row in fates if row[4] == "sent" and row[5] not in messages])
+        told = {row[5] for row in fates if row[4] == "sent"}
+        expect("messages about nothing", [i.hex() for i in messages - told])
+        self.findings.numbers |= {
+            "notices": len(wanted), "fates": dict(Counter(row[4] for row in fates)), "notices waiting": len(waiting),
+        }  # fmt: skip
+
+    async def _compare_messages(self, connection: "asyncpg.Connection[asyncpg.Record]", ledger: Path) -> None:
+        """The sandbox' ledger against ours: everything once, and nothing that only one of them knows."""
+        expect = self.findings.expect
+        rows = [row for row in await connection.fetch(MESSAGES, TENANT) if row[4] != "inbox"]
+        tries = await connection.fetch(ATTEMPTS, TENANT)
+        handed = Counter(bytes.fromhex(entry.attempt_id) for entry in read_ledger(ledger))
+        expect("messages unsettled", [f"{r[0].hex()} {r[1]} {r[5]}" for r in rows if r[1] in ("queued", "sending", "unknown")])
+        expect("attempts handed over twice", [i.hex() for i, count in handed.items() if count > 1])
+        message_of = {row[2]: row[0] for row in rows} | {row[0]: row[1] for row in tries}
+        expect("handed over, but not ours", [i.hex() for i in handed if i not in message_of])
+        live = {row[2]: row[1] for row in rows}
+        expect("accepted, but not handed over", [
+            i.hex() for i, status in live.items() if status in ("accepted", "delivered") and i not in handed
+        ])  # fmt: skip
+        expect("handed over, but not accepted", [
+            f"{i.hex()} {status}" for i, status in live.items()
+            if i in handed and status not in ("accepted", "delivered", "failed")
+        ])  # fmt: skip
+        # an attempt that was taken although it had been given up: the ledger must say so
+        late = {row[0]: row[3] for row in tries if row[0] in handed}
+        expect("given up, but handed over in silence", [
+            f"{i.hex()} {outcome}" for i, outcome in late.items() if not outcome.endswith("_late")
+        ])  # fmt: skip
+        doubles = Counter(message_of[i] for i in handed if i in message_of)
+        self.findings.numbers |= {
+            "messages": len(rows),
+            "message statuses": dict(Counter(row[1] for row in rows)),
+            "attempts given up": dict(Counter(row[3] for row in tries)),
+            "handed over": sum(handed.values()),
+            "messages handed over twice": sum(count > 1 for count in doubles.values()),
+            "doubts resolved": await _doubts(connection),
+        }
+
+
+async def _doubts(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    # `attempt` keeps those that were not found, a message the words of its look-up
+    asked = "SELECT count(*) FROM message WHERE tenant = $1 AND detail IN ('asked', 'lease_over')"
+    gone = "SELECT count(*) FROM attempt WHERE tenant = $1 AND detail IN ('', 'asked', 'lease_over')"
+    return int(await connection.fetchval(asked, TENANT)) + int(await connection.fetchval(gone, TENANT))
+
+
+def _line(entry: Entry) -> tuple[Any, ...]:
+    event = entry.event
+    return (
+        event.order_no, entry.version, entry.at, event.type, event.source, event.id, entry.verdict, entry.stage,
+        encode_json(wire_of(event)), entry.decision,
+    )  # fmt: skip
+
+
+def _project(truth: Truth, turn: Turn) -> None:
+    for n in turn.notices:
+        truth.notices.add((n.id, n.order_no, n.contact, n.topic))
+    for key, a in turn.anomalies.items():
+        truth.anomalies[key] = (a.order_no, a.name, a.opened_at, a.closed_at)
+    for line in turn.cases.values():
+        c = line.case
+        truth.cases[c.id] = (c.id, line.order_no, c.anomaly, c.kind, c.owner, c.state, c.opened_at, line.closed_at)
+
+
+def _differences(found: Rows, wanted: Rows) -> Iterator[str]:
+    for line, right in zip(found, wanted, strict=False):
+        if line != right:
+            yield f"{line}\n  must be {right}"
+    if len(found) != len(wanted):
+        yield f"{len(found)} lines, not {len(wanted)}"

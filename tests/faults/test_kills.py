@@ -1,0 +1,112 @@
+"""Whatever is killed while events flow: nothing accepted is lost, nothing is decided otherwise, nobody is told twice."""
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+
+from orderbell.sandbox.faults import Faults
+from tests.faults.feeder import Feeder
+from tests.faults.killer import Killer
+from tests.faults.oracle import Findings, Judge
+from tests.faults.rig import Rig, running_rig
+
+SEED = int(os.environ.get("ORDERBELL_FAULT_SEED") or random.SystemRandom().randrange(1 << 32))
+EVENTS = int(os.environ.get("ORDERBELL_FAULT_EVENTS") or 20_000)
+DRAINED_WITHIN_S = 60
+LOOK_EVERY_S = 0.25
+SLACK = timedelta(seconds=1)
+"""How late a worker that is not in trouble may be."""
+
+FAULTS = Faults(
+    slow_ms=30, refuse=0.01, throttle=0.01, cut_after_accept=0.02, error_body=0.002, lose_receipts=0.05,
+    fail_delivery=0.02, receipt_delay_s=0.5, seed=SEED,
+)  # fmt: skip
+
+OVERDUE = """SELECT now() AS now,
+    (SELECT count(*) FROM timer WHERE due_at <= now() - $1::interval) AS timers,
+    (SELECT count(*) FROM queue WHERE due_at <= now() - $1::interval) AS notices,
+    (SELECT count(*) FROM message WHERE status IN ('queued', 'sending', 'unknown')) AS messages,
+    (SELECT count(*) FROM flight) AS flights"""
+
+
+async def test_kills_lose_nothing_and_tell_nobody_twice() -> None:
+    """What was accepted must be there once, decided as the pure core decides it, and handed over once."""
+    print(f"\nORDERBELL_FAULT_SEED={SEED} ORDERBELL_FAULT_EVENTS={EVENTS}")
+    # a short path that any user may enter: the server does not run as root
+    with tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        async with running_rig(folder) as rig:
+            began_s = time.monotonic()
+            await rig.set_faults(FAULTS)
+            feeder = Feeder(rig.urls, rig.key, SEED, EVENTS)
+            killer = Killer(rig, feeder, SEED)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(feeder.run())
+                group.create_task(killer.run())
+            flooded_s = time.monotonic() - began_s
+            drained_at = await _drain(rig)
+            drained_s = time.monotonic() - began_s - flooded_s
+            codes = {process.name: await process.stop() for process in (*rig.webs, *rig.workers)}
+            findings = await _judge(rig, feeder, drained_at)
+            _report(rig, feeder, killer, findings, flooded_s, drained_s)
+            assert set(codes.values()) <= {0, -signal.SIGTERM}, f"somebody did not end in order: {codes}\n{rig.last_words()}"
+    assert feeder.wrong == []
+    assert findings.wrong == {}
+    assert len(feeder.taken) == EVENTS
+    assert findings.numbers["messages handed over twice"] == 0
+
+
+async def _drain(rig: Rig) -> datetime:
+    """Wait until nothing is overdue and nothing in doubt; returns the moment up to which everything was done."""
+    await rig.set_faults(Faults())
+    connection = await asyncpg.connect(rig.server.dsn)
+    try:
+        ends_at_s = time.monotonic() + DRAINED_WITHIN_S
+        while True:
+            row = await connection.fetchrow(OVERDUE, SLACK)
+            assert row is not None
+            now: datetime = row["now"]
+            if not (row["timers"] or row["notices"] or row["messages"] or row["flights"]):
+                return now - SLACK
+            assert time.monotonic() < ends_at_s, f"not drained within {DRAINED_WITHIN_S} s: {dict(row)}"
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        await connection.close()
+
+
+async def _judge(rig: Rig, feeder: Feeder, drained_at: datetime) -> Findings:
+    connection = await asyncpg.connect(rig.server.dsn)
+    try:
+        return await Judge(feeder, rig.shelf, drained_at).judge(connection, rig.ledger)
+    finally:
+        await connection.close()
+
+
+def _report(
+    rig: Rig, feeder: Feeder, killer: Killer, findings: Findings, flooded_s: float, drained_s: float
+) -> None:
+    exits = sum((process.exits for process in (*rig.webs, *rig.workers)), Counter[int]())
+    lines = {
+        "events": len(feeder.taken),
+        "told again": feeder.again,
+        "altered": feeder.altered.total(),
+        "requests": feeder.requests,
+        "retries": dict(feeder.retries),
+        "faults": dict(killer.done),
+        "exit codes": dict(exits),
+        "seconds": f"{flooded_s:.1f} flood, {drained_s:.1f} drain",
+        "events/s": round(len(feeder.taken) / flooded_s),
+        **findings.numbers,
+    }
+    print("\n".join([*killer.log, *(f"{name:28}{value}" for name, value in lines.items())]))
+    for kind, problems in findings.wrong.items():
+        print(f"WRONG {kind}:", *problems, sep="\n  ")
