@@ -177,6 +177,14 @@ def migrate() -> None:
     out.print(f"The database is up to date: {mask(run(work()))}", highlight=False, markup=False)
 
 
+@playbooks.command("schema")
+def playbook_schema() -> None:
+    """Print the JSON Schema of playbook files, for editors."""
+    from orderbell.core.playbook import PlaybookSpec  # noqa: PLC0415
+
+    _print_json(msgspec.json.schema(PlaybookSpec))
+
+
 @keys.command("new")
 def key_new(
     tenant: Annotated[str, typer.Argument(help="Whose key; a new tenant is added.")],

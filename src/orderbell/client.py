@@ -2,7 +2,7 @@
 
 ::
 
-    client = orderbell.Client("http://127.0.0.1:8420", key="ob_…", source="my-shop")
+    client = orderbell.Client("http://127.0.0.1:8470", key="ob_…", source="my-shop")
     client.tell("payment.failed", "123456", reason="余额不足")
 
 It needs nothing but the standard library and msgspec, may be shared by threads, and survives a fork. Whatever may have
@@ -85,7 +85,7 @@ class Client:
     """Tells one OrderBell what happens to the orders of one shop.
 
     Args:
-        url: Where OrderBell is, such as `http://127.0.0.1:8420`.
+        url: Where OrderBell is, such as `http://127.0.0.1:8470`.
         key: An API key, `ob_…`. It goes over the wire: use https beyond your own machine.
         source: The name of your shop or system; event ids need to be unique within it only.
         timeout_s: How long a call may take in all, tries and pauses included.
@@ -97,7 +97,7 @@ class Client:
     def __init__(self, url: str, *, key: str, source: str, timeout_s: float = 30.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
-            raise ValueError(f"url={url!r}: give an address such as http://127.0.0.1:8420")
+            raise ValueError(f"url={url!r}: give an address such as http://127.0.0.1:8470")
         if not key.startswith("ob_") or not key.isascii() or not key.isprintable():
             raise ValueError("key: an API key of OrderBell begins with ob_")
         self.url, self.source, self.timeout_s = url.rstrip("/"), source, timeout_s

@@ -62,6 +62,8 @@ def set_up_logging(level: str = "INFO", log_format: LogFormat = "auto") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for talkative in ("uvicorn", "alembic", "asyncpg"):  # what they have to say in good times is of no use here
+        logging.getLogger(talkative).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
 
 def redact(_logger: object, _method: str, record: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -86,27 +86,27 @@ def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return made
 
 
-def compiled(wording: Mapping[str, Any] | None = None, **changes: Any) -> tuple[Playbook | None, list[Problem]]:
+def compiled(wording: Mapping[str, Any] | None = None, **changes: object) -> tuple[Playbook | None, list[Problem]]:
     """The small playbook with changes, and what the compiler says of it."""
     spec = msgspec.convert(laid_over(SPEC, changes), PlaybookSpec)
     return compile_playbook(spec, {"en": msgspec.convert(laid_over(WORDING, wording or {}), WordingSpec)})
 
 
-def playbook(wording: Mapping[str, Any] | None = None, **changes: Any) -> Playbook:
+def playbook(wording: Mapping[str, Any] | None = None, **changes: object) -> Playbook:
     """The small playbook with changes."""
     made, problems = compiled(wording, **changes)
     assert made is not None, problems
     return made
 
 
-def problems(wording: Mapping[str, Any] | None = None, **changes: Any) -> list[tuple[str, str, str]]:
+def problems(wording: Mapping[str, Any] | None = None, **changes: object) -> list[tuple[str, str, str]]:
     """Path, message and remedy of what compiler or lint say of the small playbook with changes."""
     made, found = compiled(wording, **changes)
     found = found if made is None else lint_playbook(made)
     return [(".".join(map(str, problem.path)), problem.message, problem.remedy) for problem in found]
 
 
-def event(kind: str, at_s: float = 0, *, no: str = "A1", name: str = "", late_s: float = 0, **data: Any) -> Event:
+def event(kind: str, at_s: float = 0, *, no: str = "A1", name: str = "", late_s: float = 0, **data: object) -> Event:
     """An event as intake reads it, heard `at_s` seconds after noon, `late_s` seconds after it happened."""
     at = NOON + timedelta(seconds=at_s)
     wire = {
@@ -118,10 +118,11 @@ def event(kind: str, at_s: float = 0, *, no: str = "A1", name: str = "", late_s:
     return parsed
 
 
-def order(stage: str = "placed", **changes: Any) -> Order:
+def order(stage: str = "placed", **changes: object) -> Order:
     """An order that was opened at noon."""
     values: dict[str, Any] = {"version": 1, "stage_at": NOON, "opened_at": NOON, "updated_at": NOON, "parties": BUYER}
-    return Order("acme", "A1", "small", stage=stage, **(values | changes))
+    values.update(changes)
+    return Order("acme", "A1", "small", stage=stage, **values)
 
 
 def after(book: Playbook, *events: Event, parties: tuple[Party, ...] = BUYER, begin: Order | None = None) -> Decision:
@@ -147,7 +148,7 @@ def _subject(effect: Effect) -> str:
     raise AssertionError(effect)
 
 
-def notice(topic: str, created_s: float = 0, *, wait_s: float = 0, within_s: float = 300, **changes: Any) -> Notice:
+def notice(topic: str, created_s: float = 0, *, wait_s: float = 0, within_s: float = 300, **changes: object) -> Notice:
     """A notice for Ann about order A1."""
     at = NOON + timedelta(seconds=created_s)
     values: dict[str, Any] = {
@@ -155,9 +156,11 @@ def notice(topic: str, created_s: float = 0, *, wait_s: float = 0, within_s: flo
         "role": "buyer", "playbook": "small", "topic": topic, "created_at": at, "due_at": at + timedelta(seconds=wait_s),
         "tell_by": at + timedelta(seconds=within_s), "valid_until": at + timedelta(days=1),
     }  # fmt: skip
-    return Notice(**(values | changes))
+    values.update(changes)
+    return Notice(**values)
 
 
-def contact(**changes: Any) -> Contact:
+def contact(**changes: object) -> Contact:
     """Ann, who has a phone."""
-    return Contact(**({"tenant": "acme", "id": "ann", "phone": "+8613812341234"} | changes))
+    values: dict[str, Any] = {"tenant": "acme", "id": "ann", "phone": "+8613812341234", **changes}
+    return Contact(**values)

@@ -273,7 +273,7 @@ def test_anomaly_when_the_playbook_forgot_it() -> None:
     assert open_now(resolved) == []
 
 
-def staffed(kind: str, **data: Any) -> tuple[Order, Decision]:
+def staffed(kind: str, **data: Any) -> tuple[Order, Decision]:  # noqa: ANN401 - fields of any event
     """What the staff does about a short stock of a valued person."""
     before = after(BOOK, event("stock.short"), parties=VIP).order
     return before, after(BOOK, event(kind, 60, **data), begin=before, parties=VIP)

@@ -13,7 +13,12 @@ from tests.core.samples import NOON, event, order
 
 
 def folded(
-    before: Order, kind: str, at_s: float = 60, late_s: float = 0, zone: str = "UTC", **data: Any
+    before: Order,
+    kind: str,
+    at_s: float = 60,
+    late_s: float = 0,
+    zone: str = "UTC",
+    **data: Any,  # noqa: ANN401 - fields of any event
 ) -> Order | None:
     """The order after an event's facts; None where they came too late."""
     changes = fold(before, event(kind, at_s, late_s=late_s, **data), zone)

@@ -64,10 +64,10 @@ def test_mandatory_notice_always_has_the_inbox() -> None:
 
 def test_wishes_are_kept() -> None:
     """What is muted, too detailed or out of date is dropped; what is mandatory is not."""
-    old = {"valid_until": NOON - timedelta(seconds=1)}
+    old = NOON - timedelta(seconds=1)
     assert short(planned(notice("shipped"), who=contact(mute=("may",)))) == [("shipped", "dropped", Reason.MUTED)]
     assert short(planned(notice("price"))) == [("price", "dropped", Reason.TOO_DETAILED)]
-    assert short(planned(notice("shipped", **old))) == [("shipped", "dropped", Reason.OUT_OF_DATE)]
+    assert short(planned(notice("shipped", valid_until=old))) == [("shipped", "dropped", Reason.OUT_OF_DATE)]
     assert sent(planned(notice("paid"), who=contact(mute=("must",)))) == [("paid", "sms")]
 
 

@@ -1,6 +1,6 @@
 """Compiling a playbook: what it comes to, and every name that does not exist refused with its remedy."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -126,7 +126,7 @@ def test_one_name_or_several() -> None:
 def test_anchor_of_a_deadline(since: str, hours: int | None) -> None:
     """Each word for a moment finds it in the order, None where there is none."""
 
-    def at(count: int) -> Any:
+    def at(count: int) -> datetime:
         return NOON + timedelta(hours=count)
 
     whole = order(

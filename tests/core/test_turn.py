@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from orderbell.core import turn as subject
+from orderbell.core.decide import decide
 from orderbell.core.events import Event, Person
-from orderbell.core.model import Contact, Order, Party, Reason
+from orderbell.core.model import Contact, Decision, Order, Party, Reason
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Key, Shelf, Turn, contact_id, contact_keys, merge_contact, run_turn
 from tests.core.samples import NOON, event, playbook
@@ -87,12 +88,13 @@ def test_playbook_when_unknown() -> None:
 
 def test_decision_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decision that fails is journalled with its error; neighbours go on, and a failing timer is not tried for ever."""
-    real = subject.decide
 
-    def sometimes(book: Playbook, order: Order | None, one: Event, now: datetime, parties: tuple[Party, ...] = ()):  # noqa: ANN202
+    def sometimes(
+        book: Playbook, order: Order | None, one: Event, now: datetime, parties: tuple[Party, ...]
+    ) -> Decision:
         if one.order_no == "A2" or one.type == "timer.due":
             raise RuntimeError("broken")
-        return real(book, order, one, now, parties)
+        return decide(book, order, one, now, parties)
 
     monkeypatch.setattr(subject, "decide", sometimes)
     turn = turned(event("order.placed", no="A2"), event("order.placed"), event("payment.succeeded", 3600))

@@ -5,10 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+
+from orderbell.errors import DatabaseUnavailable
 from orderbell.settings import Settings
 from orderbell.store import embedded
 from orderbell.store.migrate import migrate
 from orderbell.store.postgres import Store
+
+GUARD_S = 0.5
+log = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -24,10 +30,28 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
     dsn = server.dsn if server is not None else settings.database_url
     try:
         await migrate(dsn)
-        yield dsn
+        guard = asyncio.create_task(_keep_running(server)) if server is not None else None
+        try:
+            yield dsn
+        finally:
+            if guard is not None:
+                guard.cancel()
+                await asyncio.wait([guard])
     finally:
         if server is not None:
             await asyncio.to_thread(server.close)
+
+
+async def _keep_running(server: embedded.Server) -> None:
+    # Whoever killed it did not mean to: every process of the installation looks, one of them starts it again.
+    while True:
+        await asyncio.sleep(GUARD_S)
+        if not server.running():
+            log.warning("the bundled PostgreSQL is gone and is started again")
+            try:
+                await asyncio.shield(asyncio.to_thread(server.ensure))
+            except DatabaseUnavailable as problem:
+                log.warning("the bundled PostgreSQL does not start", problem=str(problem))
 
 
 @asynccontextmanager

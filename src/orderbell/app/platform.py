@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orderbell.app.clock import Clock, system_clock
 from orderbell.app.database import open_database, open_store
-from orderbell.channels.protocol import Channel
+from orderbell.channels.protocol import Channel, ChannelUnavailable
 from orderbell.channels.sandbox import SandboxChannel
+from orderbell.core.events import Answer, Event
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.engine import Intake, IntakeBusy, Timers
@@ -98,6 +99,11 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
     await stack.enter_async_context(_until_closed(intake))
     ring = KeyRing(store.pool)
 
+    async def submit(events: list[Event]) -> list[Answer]:
+        if any(event.tenant not in platform.shelves for event in events):
+            await _find_tenants(platform)  # one that was added a moment ago
+        return await intake.submit(events)
+
     async def missing() -> Sequence[str]:
         try:
             await store.next_due_at()
@@ -105,7 +111,7 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
             return ["the database does not answer"]
         return []
 
-    site = create_site([events_route(intake.submit, ring.tenant_of, now, busy=IntakeBusy)], missing)
+    site = create_site([events_route(submit, ring.tenant_of, now, busy=IntakeBusy)], missing)
     try:
         platform.url = await stack.enter_async_context(serving(site, host=settings.host, port=settings.port))
     except OSError as problem:
@@ -116,11 +122,26 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
 async def _own_sandbox(settings: Settings) -> AsyncIterator[str]:
     folder = Path(settings.data_dir) if settings.data_dir else embedded.default_data_dir().parent
     folder.mkdir(parents=True, exist_ok=True)
+    other = f"http://127.0.0.1:{settings.sandbox_port}"
+    if settings.sandbox_port and await _answers(other):  # that of another worker
+        yield other
+        return
     try:
         async with running(folder / "sandbox.jsonl", port=settings.sandbox_port) as url:
             yield url
     except OSError as problem:
         raise _port_taken("sandbox_port", "127.0.0.1", settings.sandbox_port, problem) from None
+
+
+async def _answers(url: str) -> bool:
+    channel = SandboxChannel(url)
+    try:
+        await channel.receipts(1)
+    except ChannelUnavailable:
+        return False
+    finally:
+        await channel.close()
+    return True
 
 
 def _port_taken(setting: str, host: str, port: int, problem: OSError) -> SettingsInvalid:
@@ -152,9 +173,11 @@ async def _watch_tenants(platform: Platform) -> None:
     # a tenant added by another process is known here soon
     while True:
         await asyncio.sleep(TENANTS_EVERY_S)
-        try:
-            found = await read_shelves(platform.store.pool, platform.shelf.playbooks)
-        except (OrderBellError, OSError):
-            continue
-        for tenant, shelf in found.items():
-            platform.shelves.setdefault(tenant, shelf)
+        with suppress(OrderBellError):
+            await _find_tenants(platform)
+
+
+async def _find_tenants(platform: Platform) -> None:
+    found = await read_shelves(platform.store.pool, platform.shelf.playbooks)
+    for tenant, shelf in found.items():
+        platform.shelves.setdefault(tenant, shelf)

@@ -165,7 +165,7 @@ class _Draft:
         order = self.order
         deadline = self.playbook.deadlines.get(name)
         due_at = order.timers.get(name)
-        anchor = deadline and self.anchor(deadline, order)
+        anchor = None if deadline is None else self.anchor(deadline, order)
         # the playbook may be another one than when the timer was set
         if deadline is None or due_at is None or anchor is None or max(due_at, anchor + deadline.after) > self.now:
             self.verdict = Reason.TIMER_GONE
@@ -212,7 +212,7 @@ class _Draft:
         return values
 
     def next_word_s(self) -> int | None:
-        """How long until the order's next deadline that tells somebody, if nothing happens before; in seconds (S1-30)."""
+        """How long, in seconds, until the order's next deadline that tells somebody, if nothing happens (S1-30)."""
         order = _replace(self.order, **self.changes)
         waits = []
         for deadline in self.playbook.deadlines_at[order.stage]:

@@ -86,7 +86,7 @@ class _Draft:
         if wait is not None:
             fate = Fate(msgspec.structs.replace(notice, due_at=wait), "held", Reason.COVERED, wait)
         else:
-            fate, texts = _place(playbook, rule, self.contact, notice, self.now, self.channels)
+            fate, texts = _place(self, playbook, rule, notice)
             self.messages.extend(texts)
         self.fates[notice.id] = fate
         return fate
@@ -123,7 +123,7 @@ def _unwanted(rule: NoticeRule, contact: Contact, notice: Notice, now: datetime)
 
 
 def _covers(notice: Notice, rule: NoticeRule, live: list[_Line], now: datetime) -> Iterator[_Line]:
-    """The later notices of the same order that say it too, and soon enough; quiet hours may hold them only if both wait."""
+    """The later notices of the same order that say it too, and soon enough; what may wait covers nothing urgent."""
     for line in live:
         other, wider, _ = line
         if (
@@ -136,14 +136,8 @@ def _covers(notice: Notice, rule: NoticeRule, live: list[_Line], now: datetime) 
             yield line
 
 
-def _place(
-    playbook: Playbook,
-    rule: NoticeRule,
-    contact: Contact,
-    notice: Notice,
-    now: datetime,
-    channels: frozenset[ChannelName],
-) -> tuple[Fate, list[Message]]:
+def _place(draft: _Draft, playbook: Playbook, rule: NoticeRule, notice: Notice) -> tuple[Fate, list[Message]]:
+    contact, now = draft.contact, draft.now
     late = notice.valid_until < now  # only mandatory ones come this far: they are kept where they disturb nobody
     if rule.lane != "critical" and not late:
         until = quiet_until(now, contact.quiet, zone_of(contact.timezone, playbook.timezone))
@@ -153,27 +147,27 @@ def _place(
     wanted = INBOX if late else (*rule.channels, *INBOX) if rule.mandatory else rule.channels
     messages: list[Message] = []
     for channel in wanted:
-        if channel in channels and contact.endpoint(channel):
-            messages = _write(playbook, rule, contact, notice, now, channel)
+        if channel in draft.channels and contact.endpoint(channel):
+            messages = _write(draft, playbook, rule, notice, channel)
             if messages:
                 break
     for channel in () if late else rule.also:
-        if channel in channels and contact.endpoint(channel) and all(m.channel != channel for m in messages):
-            messages += _write(playbook, rule, contact, notice, now, channel)
+        if channel in draft.channels and contact.endpoint(channel) and all(m.channel != channel for m in messages):
+            messages += _write(draft, playbook, rule, notice, channel)
     if messages:
         return Fate(notice, "sent", Reason.SENT), messages
     return Fate(notice, "dropped", Reason.NO_ENDPOINT), []
 
 
-def _write(
-    playbook: Playbook, rule: NoticeRule, contact: Contact, notice: Notice, now: datetime, channel: ChannelName
-) -> list[Message]:
+def _write(draft: _Draft, playbook: Playbook, rule: NoticeRule, notice: Notice, channel: ChannelName) -> list[Message]:
+    contact, now = draft.contact, draft.now
     text = compose(playbook, notice, contact, channel)
     if isinstance(text, Reason):
         return []
     message = Message(
         derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
-        notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,), notice.created_at, now,
+        notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,), notice.created_at,
+        now,
         notice.valid_until, text.tone, notice.cause,
     )  # fmt: skip
     return [message]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from orderbell.core.decide import decide
-from orderbell.core.events import OWN_SOURCE, Event, Person, TimerDue
+from orderbell.core.events import OWN_SOURCE, Answer, Event, Person, Status, TimerDue
 from orderbell.core.model import (
     Case,
     CloseAnomaly,
@@ -79,6 +79,20 @@ class Turn(Struct):
     notices: list[Notice] = field(default_factory=list)
     anomalies: dict[tuple[str, str, str, datetime], AnomalyLine] = field(default_factory=dict)
     cases: dict[tuple[str, bytes], CaseLine] = field(default_factory=dict)
+
+
+def refuse_stray(shelf_of: Mapping[str, Shelf], event: Event) -> Answer | None:
+    """The refusal of an event that names a tenant or a playbook that is not there; None for all others."""
+    shelf = shelf_of.get(event.tenant)
+    if shelf is None:
+        detail = f"tenant: nobody here is called {event.tenant!r}"
+        return Answer(event.id, Status.REFUSED, "unknown_tenant", "tenant", detail)
+    if shelf.find(event.playbook) is None:
+        detail = (
+            f"playbook: there is no {event.playbook or shelf.default!r}; known: {', '.join(sorted(shelf.playbooks))}"
+        )
+        return Answer(event.id, Status.REFUSED, Reason.UNKNOWN_PLAYBOOK, "playbook", detail)
+    return None
 
 
 def contact_id(order_no: str, role: str, person: Person) -> str:

@@ -165,7 +165,7 @@ class _Run:
             if len(line) < 2 or not all(isinstance(word, str) for word in line[:2]):  # noqa: PLR2004 - offset and type
                 raise ScenarioInvalid(f"{self.scenario.id}: event {index + 1}: write [offset, type, data]")
             offset, kind, *rest = line
-            data, extra, *_ = *rest, None, None
+            data, extra = (rest[place] if place < len(rest) else None for place in (0, 1))
             at = self.span(offset)
             made.append((at, self.event(index, at, kind, dict(data or {}), dict(extra or {}))))
         return sorted(made, key=lambda pair: pair[0])

@@ -1,15 +1,15 @@
 """The playbooks that ship (YAML beside this file), and how any playbook is read: file, line and remedy for every fault.
 
 A playbook file may extend a shipped one or a file beside it: mappings are laid over each other key by key, the
-rules are joined, and a `null` switches an inherited entry off. Wording files (`wording/LOCALE.yaml`) are laid over the shipped
-ones in the same way.
+rules are joined, and a `null` switches an inherited entry off. Wording files (`wording/LOCALE.yaml`) are laid over
+the shipped ones in the same way.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import yaml
@@ -154,11 +154,10 @@ def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, index), file, places) for index, item in enumerate(node.value)]
     try:
-        value: object = yaml.SafeLoader("").construct_object(node)
+        return cast("object", yaml.SafeLoader("").construct_object(node))
     except (yaml.YAMLError, ValueError):
         said = f"{str(node.value)[:60]!r} cannot be read as {node.tag.rpartition(':')[2]}"
         raise PlaybookInvalid(f"{file}:{node.start_mark.line + 1}: {said}; put it in quotes to mean a text") from None
-    return value
 
 
 def _lay_over(under: _Tree, over: _Tree) -> _Tree:
@@ -209,32 +208,34 @@ def _convert(tree: _Tree, kind: type[_Spec]) -> _Spec | str:
         return f"{file}:{line}: {name}: {text[:1].lower()}{text[1:]}; see the schema (`orderbell playbook schema`)"
 
 
-def _exact(value: Any, kind: type[_Spec], where: str, wrong: str) -> _Path:
+def _exact(tree: object, kind: type[_Spec], where: str, wrong: str) -> _Path:
     """The path that msgspec means, which writes `[...]` for the key of a mapping: the one that is wrong alone."""
     path: list[str | int] = []
     for part in re.findall(r"\[\d+\]|\[\.\.\.\]|[^.\[\]]+", where):
         if part == "[...]":
-            part = next((key for key in _at(value, path) if _is_wrong(_alone(value, path, key), kind, wrong)), "")
-        path.append(int(part[1:-1]) if part.startswith("[") else part)
+            keys = _mapping_at(tree, path)
+            path.append(next((key for key in keys if _is_wrong(_alone(tree, path, key), kind, wrong)), ""))
+        else:
+            path.append(int(part[1:-1]) if part.startswith("[") else part)
     return tuple(path)
 
 
-def _at(value: Any, path: Sequence[str | int]) -> Any:
+def _mapping_at(tree: Any, path: Sequence[str | int]) -> dict[str, object]:  # noqa: ANN401 - a tree of YAML
     for step in path:
-        value = value[step]
-    return value
+        tree = tree[step]
+    return cast("dict[str, object]", tree)
 
 
-def _alone(value: Any, path: Sequence[str | int], key: str) -> Any:
+def _alone(tree: Any, path: Sequence[str | int], key: str) -> object:  # noqa: ANN401 - a tree of YAML
     """The tree with no other key than this one in the mapping at `path`."""
     if not path:
-        return {key: value[key]}
-    changed = value.copy()
-    changed[path[0]] = _alone(value[path[0]], path[1:], key)
+        return {key: tree[key]}
+    changed = tree.copy()
+    changed[path[0]] = _alone(tree[path[0]], path[1:], key)
     return changed
 
 
-def _is_wrong(value: Any, kind: type[_Spec], wrong: str) -> bool:
+def _is_wrong(value: object, kind: type[_Spec], wrong: str) -> bool:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as found:

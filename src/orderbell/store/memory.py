@@ -10,7 +10,7 @@ from datetime import datetime
 from orderbell.core.events import Answer, Event, Status
 from orderbell.core.model import ChannelName, Contact, Entry, Fate, Message, Notice, Order, Reason
 from orderbell.core.plan import plan
-from orderbell.core.turn import AnomalyLine, CaseLine, Key, Shelf, Turn, contact_keys, run_turn
+from orderbell.core.turn import AnomalyLine, CaseLine, Key, Shelf, Turn, contact_keys, refuse_stray, run_turn
 
 ALL_CHANNELS: frozenset[ChannelName] = frozenset({"sms", "email", "push", "wechat", "inbox"})
 
@@ -47,6 +47,10 @@ class MemoryHost:
         answers: list[Answer] = []
         fresh: list[Event] = []
         for event in events:
+            stray = refuse_stray(self.shelves, event)
+            if stray is not None:
+                answers.append(stray)
+                continue
             known = self._seen.get(event.key)
             if known is None:
                 self._seen[event.key] = event.body_hash

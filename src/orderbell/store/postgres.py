@@ -14,9 +14,9 @@ from typing import Self, TypeAlias, TypeVar
 
 import asyncpg
 
-from orderbell.core.events import Answer, Event, Status
+from orderbell.core.events import Answer, Event
 from orderbell.core.model import Contact, Order, decode_contact, decode_order
-from orderbell.core.turn import Key, Shelf, Turn, contact_keys, run_turn
+from orderbell.core.turn import Key, Shelf, Turn, contact_keys, refuse_stray, run_turn
 from orderbell.errors import DatabaseUnavailable, TurnConflict
 from orderbell.observe import count, failpoint
 from orderbell.store import rows, statements
@@ -97,15 +97,16 @@ class Store:
     async def turn(self, shelves: Shelves, events: Sequence[Event]) -> list[Answer]:
         """Decide a batch of events in one transaction; the answers are aligned with the events.
 
-        When it returns, what was accepted is committed. Events of a tenant that is not on the shelves are refused.
+        When it returns, what was accepted is committed. Events that name an unknown tenant or playbook are refused.
 
         Raises:
             DatabaseUnavailable: The connection was lost, more than once. Some events may count: sending them
                 again is safe.
         """
-        ours = [event for event in events if event.tenant in shelves]
+        refused = [refuse_stray(shelves, event) for event in events]
+        ours = [event for event, no in zip(events, refused, strict=True) if no is None]
         answers = iter(await self._tried(lambda c: self._take(c, shelves, ours)) if ours else [])
-        return [next(answers) if event.tenant in shelves else _no_tenant(event) for event in events]
+        return [no or next(answers) for no in refused]
 
     async def fire_due(self, shelves: Shelves, until: datetime, limit: int = 500) -> int:
         """Fire what is due by `until`, of at most `limit` orders; return how many orders changed.
@@ -310,6 +311,3 @@ def _expect(status: str, expected: int, what: str) -> None:
         raise TurnConflict(f"another transaction made the same {what} first")
 
 
-def _no_tenant(event: Event) -> Answer:
-    detail = f"tenant: nobody here is called {event.tenant!r}"
-    return Answer(event.id, Status.REFUSED, "unknown_tenant", "tenant", detail)

@@ -7,6 +7,8 @@ import msgspec
 
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Shelf
+from orderbell.errors import DatabaseUnavailable
+from orderbell.store.postgres import BREAKS
 
 _TENANT = "INSERT INTO tenant (tenant, playbook) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _PLAYBOOKS = """INSERT INTO playbook (tenant, name, version, body)
@@ -22,6 +24,13 @@ async def add_tenant(pool: "asyncpg.Pool[asyncpg.Record]", tenant: str, shelf: S
 
 
 async def read_shelves(pool: "asyncpg.Pool[asyncpg.Record]", playbooks: Mapping[str, Playbook]) -> dict[str, Shelf]:
-    """The shelf of every tenant: the given playbooks, and the tenant's own default among them."""
-    rows = await pool.fetch("SELECT tenant, playbook FROM tenant")
+    """The shelf of every tenant: the given playbooks, and the tenant's own default among them.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
+    try:
+        rows = await pool.fetch("SELECT tenant, playbook FROM tenant")
+    except BREAKS as problem:
+        raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
     return {row[0]: Shelf(dict(playbooks), row[1]) for row in rows}
