@@ -45,6 +45,8 @@ class Line(asyncio.Protocol):
         if status not in (_OK, _TAKEN):
             raise RuntimeError(f"the API answered {received[:500]!r}")
         several = _ACCEPTED.match(body)
+        if several and several[1] == b"0":
+            raise RuntimeError(f"the API accepted nothing: {body[:500]!r}")
         self._landed(self, int(several[1]) if several else 1)
 
     def connection_lost(self, problem: Exception | None) -> None:

@@ -23,9 +23,12 @@ PORTION = 100
 AIM_OF_FLOOR = 0.5
 
 
+SHELVES = {TENANT: shipped_shelf()}
+
+
 async def take_in(store: Store, events: Sequence[Event]) -> None:
     """Have events decided as many callers with a hundred each would; each order is one caller's."""
-    intake = Intake(store, {TENANT: shipped_shelf()}, lanes=LANES)
+    intake = Intake(store, SHELVES, lanes=LANES)
     shares: list[list[Event]] = [[] for _ in range(FEEDERS)]
     for event in events:
         shares[hash(event.order_no) % FEEDERS].append(event)

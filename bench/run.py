@@ -21,6 +21,9 @@ ROUNDS = 5
 QUICK_ROUNDS = 1
 QUICK_SCALE = 0.15
 HISTORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "olist"
+WIDTH = 140
+"""Of tables that go into a file."""
+
 ON_DEMAND = {"journal"}
 """Takes minutes and about 8 GB of disk, so only when asked for by name."""
 
@@ -35,7 +38,7 @@ def main() -> None:
     if options.json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(_plain(report))).decode() + "\n")
     else:
-        show(Console(), report)
+        show(Console(width=None if sys.stdout.isatty() else WIDTH), report)
     sys.exit(1 if report.failed else 0)
 
 

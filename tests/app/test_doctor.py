@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -166,11 +166,10 @@ async def test_settings_file_open_to_all_is_doubtful(tmp_path: Path, database: s
     assert (states["settings file"], states["host"]) == ("doubtful", "doubtful")
 
 
-@pytest.mark.parametrize(("apart_s", "state"), [(0.0, "fine"), (5.0, "doubtful"), (-3600.0, "wrong")])
+@pytest.mark.parametrize(("apart_s", "state"), [(0.0, "fine"), (5.0, "doubtful"), (3600.0, "wrong")])
 def test_clocks_apart_are_noticed(apart_s: float, state: str) -> None:
-    """A database whose clock runs ahead or behind is told by how much."""
-    now = datetime.now(UTC)
-    assert doctor._clocks(now + timedelta(seconds=apart_s), now, now).state == state
+    """A database whose clock differs by seconds is doubtful, by an hour wrong."""
+    assert doctor._clocks(apart_s).state == state
 
 
 def test_clock_before_the_release_is_wrong() -> None:

@@ -411,9 +411,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("source", "column", "message", "remedy"), REFUSALS)
-def test_refusal_says_what_where_and_what_instead(
-    source: str, column: int, message: str, remedy: str | None
-) -> None:
+def test_refusal_says_what_where_and_what_instead(source: str, column: int, message: str, remedy: str | None) -> None:
     """Every refusal names the trouble, its column and what to write (None: told by another row)."""
     error = refusal(source)
     assert (error.message, error.column) == (message, column)
@@ -440,9 +438,7 @@ def test_refusal_of_what_is_not_python(source: str, column: int, remedy: str | N
     error = refusal(source)
     assert error.message.startswith("this cannot be read: ")
     assert abs(error.column - column) <= 1  # Python's versions differ by one
-    assert error.remedy == (
-        remedy or 'write for example: order.amount_fen >= 100000 and contact.tier == "vip"'
-    )
+    assert error.remedy == (remedy or 'write for example: order.amount_fen >= 100000 and contact.tier == "vip"')
 
 
 @pytest.mark.filterwarnings("ignore:invalid decimal literal")

@@ -101,6 +101,7 @@ def test_deadlines_fire_in_time_and_once(seed: int, count: int, name: str) -> No
         assert old is not None
         deadline = book.deadlines[event.data.name]
         anchor = deadline.anchor(old)
+        assert anchor is not None
         assert (decision.verdict, now >= anchor + deadline.after) == (Reason.APPLIED, True)
         assert (old.no, deadline.name, anchor) not in fired
         fired.add((old.no, deadline.name, anchor))

@@ -11,7 +11,7 @@ from orderbell.core.decide import decide
 from orderbell.core.events import Event, Person
 from orderbell.core.model import Contact, Decision, Order, Party, Reason
 from orderbell.core.playbook import Playbook
-from orderbell.core.turn import Key, Shelf, Turn, contact_id, contact_keys, merge_contact, run_turn
+from orderbell.core.turn import Key, Shelf, Turn, contact_id, contact_keys, merge_contact, refuse_stray, run_turn
 from tests.core.samples import NOON, event, playbook
 
 BOOK = playbook()
@@ -199,3 +199,16 @@ def test_merge_keeps_what_is_not_said() -> None:
     before = Contact("acme", "ann", phone="1", mute=("may",), tier="vip")
     assert merge_contact(before, Person()) is before
     assert merge_contact(before, Person(phone="2", mute=())) == msgspec.structs.replace(before, phone="2", mute=())
+
+
+def test_stray_event_is_refused_at_the_door() -> None:
+    """An event for a tenant or a playbook that is not there is refused with the field; any other is not."""
+    shelves = {"acme": Shelf({"small": BOOK}, "small")}
+    assert refuse_stray(shelves, event("order.placed")) is None
+    playbook_gone = refuse_stray(shelves, msgspec.structs.replace(event("order.placed"), playbook="nonsense"))
+    assert playbook_gone is not None
+    assert (playbook_gone.field, playbook_gone.reason) == ("playbook", Reason.UNKNOWN_PLAYBOOK)
+    assert playbook_gone.detail == "playbook: there is no 'nonsense'; known: small"
+    nobody = refuse_stray({}, event("order.placed"))
+    assert nobody is not None
+    assert (nobody.field, nobody.detail) == ("tenant", "tenant: nobody here is called 'acme'")

@@ -22,9 +22,9 @@ ZOMBIE_AT = 3
 ZOMBIE_S = 14.0
 """Longer than a lease and its grace."""
 
-PAUSE_S = (0.5, 2.5)
-REACHED_WITHIN_S = 20.0
-"""For the events of one step: longer than both web processes need to come back."""
+PAUSE_S = (0.2, 1.5)
+REACHED_WITHIN_S = 60.0
+"""For the events of one step: longer than both web processes need to come back on a machine that is busy."""
 
 
 @dataclass

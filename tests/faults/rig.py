@@ -36,6 +36,8 @@ STOP_S = 30
 BRING_UP_PAUSE_S = 0.2
 """Before the next start of a process that ended by itself, as every supervisor has it."""
 
+LEFT_BEHIND = b"messages of a lost worker are in doubt"
+
 Role = Literal["web", "worker", "sandbox"]
 
 
@@ -123,6 +125,11 @@ class Rig:
                 while not (isinstance(answer := await http.request("GET", "/readyz"), Reply) and answer.status == 200):
                     await asyncio.sleep(BRING_UP_PAUSE_S)
             await http.close()
+
+    def doubts_left_behind(self) -> int:
+        """How many messages of dead workers the living ones had to ask about, by their logs."""
+        lines = (line for worker in self.workers for line in worker.log.read_bytes().splitlines())
+        return sum(msgspec.json.decode(line)["messages"] for line in lines if LEFT_BEHIND in line)
 
     def last_words(self) -> str:
         """The end of every process' log, for a failed test."""

@@ -26,8 +26,8 @@ SLACK = timedelta(seconds=1)
 """How late a worker that is not in trouble may be."""
 
 FAULTS = Faults(
-    slow_ms=30, refuse=0.01, throttle=0.01, cut_after_accept=0.02, error_body=0.002, lose_receipts=0.05,
-    fail_delivery=0.02, receipt_delay_s=0.5, seed=SEED,
+    slow_ms=60, refuse=0.02, throttle=0.02, cut_after_accept=0.05, error_body=0.002, lose_receipts=0.05,
+    fail_delivery=0.02, receipt_delay_s=3, seed=SEED,
 )  # fmt: skip
 
 OVERDUE = """SELECT now() AS now,
@@ -57,7 +57,8 @@ async def test_kills_lose_nothing_and_tell_nobody_twice() -> None:
             drained_s = time.monotonic() - began_s - flooded_s
             codes = {process.name: await process.stop() for process in (*rig.webs, *rig.workers)}
             findings = await _judge(rig, feeder, drained_at)
-            _report(rig, feeder, killer, findings, flooded_s, drained_s)
+            spent_s = time.monotonic() - began_s
+            _report(rig, feeder, killer, findings, flooded_s, drained_s, spent_s)
             assert set(codes.values()) <= {0, -signal.SIGTERM}, f"somebody did not end in order: {codes}\n{rig.last_words()}"
     assert feeder.wrong == []
     assert findings.wrong == {}
@@ -92,7 +93,7 @@ async def _judge(rig: Rig, feeder: Feeder, drained_at: datetime) -> Findings:
 
 
 def _report(
-    rig: Rig, feeder: Feeder, killer: Killer, findings: Findings, flooded_s: float, drained_s: float
+    rig: Rig, feeder: Feeder, killer: Killer, findings: Findings, flooded_s: float, drained_s: float, spent_s: float
 ) -> None:
     exits = sum((process.exits for process in (*rig.webs, *rig.workers)), Counter[int]())
     lines = {
@@ -103,8 +104,9 @@ def _report(
         "retries": dict(feeder.retries),
         "faults": dict(killer.done),
         "exit codes": dict(exits),
-        "seconds": f"{flooded_s:.1f} flood, {drained_s:.1f} drain",
+        "seconds": f"{flooded_s:.1f} flood, {drained_s:.1f} drain, {spent_s:.1f} in all",
         "events/s": round(len(feeder.taken) / flooded_s),
+        "doubts left behind": rig.doubts_left_behind(),
         **findings.numbers,
     }
     print("\n".join([*killer.log, *(f"{name:28}{value}" for name, value in lines.items())]))

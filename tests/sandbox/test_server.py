@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from orderbell.channels.http import HttpClient, NoReply, Reply
+from orderbell.channels.protocol import Outgoing
+from orderbell.channels.sandbox import SandboxChannel
 from orderbell.sandbox.faults import Faults
 from orderbell.sandbox.ledger import LedgerUnusable
 from tests.sandbox_server import RunningSandbox, read_ledger, running_sandbox
@@ -73,7 +75,8 @@ async def test_receipts_wait_for_their_delay(tmp_path: Path) -> None:
     async with running_sandbox(tmp_path, clock=lambda: now) as sandbox:
         await sandbox.set_faults(Faults(receipt_delay_s=60, fail_recipients=frozenset({"+8613800138001"})))
         await take(sandbox, message(1), message(2, to="+8613800138001"))
-        assert await ask(sandbox.http, "GET", "/v1/receipts") == (200, {"receipts": []})
+        status, nothing = await ask(sandbox.http, "GET", "/v1/receipts")
+        assert (status, nothing["receipts"]) == (200, [])
         now = START + dt.timedelta(seconds=60)
         _, answer = await ask(sandbox.http, "GET", "/v1/receipts?after=0&limit=10")
         assert [(receipt["number"], receipt["delivered"]) for receipt in answer["receipts"]] == [
@@ -254,3 +257,20 @@ async def test_process_stopped(tmp_path: Path, stop: str) -> None:
     await asyncio.wait_for(process.wait(), 20)
     await http.close()
     assert len(read_ledger(path)) == 100
+
+
+async def test_receipts_of_a_new_ledger_begin_anew(tmp_path: Path) -> None:
+    """A cursor of a ledger that is gone does not hide the receipts of the one that took its place."""
+    cursor = ""
+    for number, name in enumerate(("first", "second"), start=1):
+        folder = tmp_path / name
+        folder.mkdir()
+        async with running_sandbox(folder) as sandbox:
+            channel = SandboxChannel(sandbox.url)
+            sent = [Outgoing(bytes([number, index]) * 8, "sms", "+8613800000000", "hello") for index in range(3)]
+            await channel.send(sent)
+            receipts = await channel.receipts(10, cursor)
+            assert [receipt.attempt_id for receipt in receipts] == [outgoing.attempt_id for outgoing in sent]
+            cursor = receipts[-1].cursor
+            assert await channel.receipts(10, cursor) == []
+            await channel.close()

@@ -35,6 +35,7 @@ from orderbell.observe import set_up_logging
 from orderbell.sandbox.server import running
 from orderbell.settings import Settings
 from orderbell.store import embedded
+from orderbell.store.watching import Watch
 
 TENANT = "demo"
 SOURCE = "demo-shop"
@@ -134,7 +135,7 @@ class _Shop:
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings, clock: ShopClock, console: Console) -> AsyncIterator[_Shop]:
     async with contextlib.AsyncExitStack() as stack:
-        home = await asyncio.to_thread(demo_home)
+        home = await asyncio.to_thread(demo_home, _parent(settings))
         stack.callback(home.remove)
         port = free_port(settings.host, settings.port, console, "API")
         sandbox_port = free_port("127.0.0.1", settings.sandbox_port, console, "sandbox")
@@ -158,7 +159,7 @@ async def _opened(settings: Settings, clock: ShopClock, console: Console) -> Asy
 
 async def _play(shop: _Shop, options: DemoOptions, console: Console, stop: asyncio.Event) -> Outcomes:
     """Open the shop, show what happens, and close it again."""
-    feed = Feed(shop.platform.store.pool, TENANT, shop.platform.shelf, shop.watched, shop.clock, options.speed)
+    feed = Feed(Watch(shop.platform.store.pool, TENANT), shop.platform.shelf, shop.watched, shop.clock, options.speed)
     title = f"OrderBell 叮咚 demo: a second is {_span(options.speed)} here, Ctrl-C ends it"
     places = (f"API       {shop.platform.url}", f"Messages  {shop.sandbox_url}  (the sandbox provider's page)")
     gap = timedelta(seconds=60 / options.orders_per_minute * options.speed)
@@ -261,10 +262,12 @@ class DemoHome:
         os.close(self._lock)
 
 
-def demo_home(parent: Path | None = None) -> DemoHome:
-    """Make the folder of a demo below the user's data folder, and clear away what killed demos left there."""
-    # Where root may not show its own home to the user of the server, the data folder is another one.
-    parent = parent or embedded.default_data_dir().parent / "demo"
+def _parent(settings: Settings) -> Path:
+    return (Path(settings.data_dir).expanduser() if settings.data_dir else embedded.default_data_dir().parent) / "demo"
+
+
+def demo_home(parent: Path) -> DemoHome:
+    """Make the folder of a demo in `parent`, and clear away what killed demos left there."""
     missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     for made in reversed(missing):
         made.mkdir(mode=0o700, exist_ok=True)

@@ -18,10 +18,7 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import asyncpg
 import psutil
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
@@ -34,7 +31,7 @@ from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook
 from orderbell.serving import bind
 from orderbell.settings import FILE, Settings, read_settings
 from orderbell.store import embedded
-from orderbell.store.migrate import MIGRATIONS
+from orderbell.store.examination import DatabaseFacts, Unreachable, examine_database
 
 State = Literal["fine", "doubtful", "wrong"]
 MARKS: dict[State, tuple[str, str]] = {"fine": ("✓", "green"), "doubtful": ("!", "yellow"), "wrong": ("✗", "red")}
@@ -45,7 +42,6 @@ MEMORY_DOUBTFUL_BYTES = 512 * MIB
 FILES_WRONG, FILES_DOUBTFUL = 256, 1024
 POSTGRES_MIN = 140000
 CLOCK_DOUBTFUL_S, CLOCK_WRONG_S = 1.0, 60.0
-CONNECT_TIMEOUT_S = 10
 CONNECT_HTTP_TIMEOUT_S, HTTP_TIMEOUT_S = 1, 3
 PYTHON_TRIED = (3, 14)
 RELEASED_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,20 +50,9 @@ RELEASED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 OWN_SIGNS = {"API": b"alive", "sandbox": b"ok"}
 """What the health check of our own servers answers."""
 
-TABLES = ("orders", "journal", "queue", "message")
 # Wider than the mask of the logs: here an address may be wrong, with a slash or an @ in its password.
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*):\S*@")
 _PASSWORD_IN_QUERY = re.compile(r"(?i)(password=)[^&\s'\"]*")
-_FACTS = """SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS release,
-    current_setting('server_encoding') AS encoding, current_setting('max_connections')::int AS connections_max,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
-    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
-    current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
-    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create, current_user AS account,
-    coalesce(current_schema(), '') AS schema"""
-_RIGHTS = """SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL
-    AND NOT has_table_privilege(name, 'SELECT, INSERT, UPDATE, DELETE')"""
-_REVISION = "SELECT version_num FROM alembic_version"
 
 
 class Finding(Struct, frozen=True):
@@ -256,66 +241,40 @@ async def _tried_out(home: Path) -> AsyncIterator[tuple[str, bool]]:
 
 async def _look_into(dsn: str, settings: Settings, *, made: bool = True) -> list[Finding]:
     """Ask a database what it is; one that was made to try is not asked about its tables and switches."""
-    try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-        return [_unreachable(dsn, problem)]
-    try:
-        before = datetime.now(UTC)
-        database_at: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        after = datetime.now(UTC)
-        facts = await connection.fetchrow(_FACTS)
-        assert facts is not None  # noqa: S101 - a SELECT without FROM has one row
-        findings = [_version(facts), *_rights(facts), _encoding(facts), _clocks(database_at, before, after)]
-        if made:
-            findings += [_connections(facts, settings), *_durability(facts), *await _tables(connection)]
-        return findings
-    finally:
-        await connection.close()
+    facts = await examine_database(dsn)
+    if isinstance(facts, Unreachable):
+        return [wrong("database", f"{dsn} cannot be reached: {facts.says}", facts.remedy)]
+    findings = [_version(facts), *_rights(facts), _encoding(facts), _clocks(facts.clock_apart_s)]
+    if made:
+        findings += [_connections(facts, settings), *_durability(facts), _tables(facts)]
+    return findings
 
 
-def _unreachable(dsn: str, problem: Exception) -> Finding:
-    remedy = "is it running, and are address, account and password in ORDERBELL_DATABASE_URL right?"
-    if isinstance(problem, asyncpg.InvalidCatalogNameError):
-        remedy = "make it: `createdb --encoding=UTF8 NAME`, owned by the account that OrderBell uses"
-    elif isinstance(problem, asyncpg.InvalidAuthorizationSpecificationError):
-        remedy = "correct account and password in ORDERBELL_DATABASE_URL, or allow the account in pg_hba.conf"
-    said = str(problem) or type(problem).__name__
-    if isinstance(problem, (ValueError, asyncpg.InterfaceError)):
-        # What could not be understood is quoted in the problem, and may be a part of the password.
-        said = "it is no address of a PostgreSQL"
-        remedy = "write postgresql://ACCOUNT:PASSWORD@HOST:PORT/NAME, and %2F, %40, %3A for /, @ and : in the password"
-    return wrong("database", f"{dsn} cannot be reached: {said}", remedy)
+def _version(facts: DatabaseFacts) -> Finding:
+    if facts.version < POSTGRES_MIN:
+        remedy = "use PostgreSQL 14 or newer, or unset ORDERBELL_DATABASE_URL for the bundled one"
+        return wrong("database", f"PostgreSQL {facts.release} is too old", remedy)
+    return fine("database", f"PostgreSQL {facts.release} answers, account {facts.account}")
 
 
-def _version(facts: asyncpg.Record) -> Finding:
-    if facts["version"] < POSTGRES_MIN:
-        says = f"PostgreSQL {facts['release']} is too old"
-        return wrong(
-            "database", says, "use PostgreSQL 14 or newer, or unset ORDERBELL_DATABASE_URL for the bundled one"
-        )
-    return fine("database", f"PostgreSQL {facts['release']} answers, account {facts['account']}")
-
-
-def _rights(facts: asyncpg.Record) -> list[Finding]:
-    if facts["read_only"]:
+def _rights(facts: DatabaseFacts) -> list[Finding]:
+    if facts.read_only:
         return [wrong("rights", "the database is read-only (a standby?)", "name the primary in ORDERBELL_DATABASE_URL")]
-    if not facts["may_create"]:
-        schema, account = facts["schema"] or "public", facts["account"]
-        says = f"{account} may not make tables in the schema {schema}, and the journal needs a new one every month"
-        return [wrong("rights", says, f"as the owner of the database: GRANT CREATE ON SCHEMA {schema} TO {account};")]
-    return []
+    if facts.may_create:
+        return []
+    schema, account = facts.schema, facts.account
+    says = f"{account} may not make tables in the schema {schema}, and the journal needs a new one every month"
+    return [wrong("rights", says, f"as the owner of the database: GRANT CREATE ON SCHEMA {schema} TO {account};")]
 
 
-def _encoding(facts: asyncpg.Record) -> Finding:
-    if facts["encoding"] != "UTF8":
+def _encoding(facts: DatabaseFacts) -> Finding:
+    if facts.encoding != "UTF8":
         remedy = "make a new one: `createdb --encoding=UTF8 --template=template0 NAME`"
-        return wrong("encoding", f"the database is {facts['encoding']} and cannot hold Chinese text", remedy)
+        return wrong("encoding", f"the database is {facts.encoding} and cannot hold Chinese text", remedy)
     return fine("encoding", "UTF8")
 
 
-def _clocks(database_at: datetime, before: datetime, after: datetime) -> Finding:
-    apart_s = max((before - database_at).total_seconds(), (database_at - after).total_seconds(), 0.0)
+def _clocks(apart_s: float) -> Finding:
     if apart_s <= CLOCK_DOUBTFUL_S:
         return fine("clocks", "database and system agree")
     remedy = "let both machines set their clocks by NTP (`timedatectl set-ntp true`)"
@@ -323,8 +282,8 @@ def _clocks(database_at: datetime, before: datetime, after: datetime) -> Finding
     return rate("clocks", f"database and system are {apart_s:.1f} s apart", remedy)
 
 
-def _connections(facts: asyncpg.Record, settings: Settings) -> Finding:
-    most, used, wanted = facts["connections_max"], facts["connections"], settings.database_connections
+def _connections(facts: DatabaseFacts, settings: Settings) -> Finding:
+    most, used, wanted = facts.connections_max, facts.connection_count, settings.database_connections
     said = f"{used} of {most} connections in use; a process of OrderBell takes up to {wanted}"
     if most - used < wanted:
         remedy = "raise max_connections of PostgreSQL, or lower ORDERBELL_DATABASE_CONNECTIONS"
@@ -332,40 +291,28 @@ def _connections(facts: asyncpg.Record, settings: Settings) -> Finding:
     return fine("connections", said)
 
 
-def _durability(facts: asyncpg.Record) -> list[Finding]:
-    off = [name for name in ("fsync", "synchronous_commit") if facts[name] == "off"]
-    if not off:
+def _durability(facts: DatabaseFacts) -> list[Finding]:
+    if not facts.off:
         return []
-    says = f"{' and '.join(off)} off: what was accepted may be lost when the power fails"
-    return [doubtful("durability", says, "; ".join(f"ALTER SYSTEM SET {name} = on" for name in off) + ", then reload")]
+    says = f"{' and '.join(facts.off)} off: what was accepted may be lost when the power fails"
+    remedy = "; ".join(f"ALTER SYSTEM SET {name} = on" for name in facts.off)
+    return [doubtful("durability", says, f"{remedy}; then reload")]
 
 
-async def _tables(connection: "asyncpg.Connection[asyncpg.Record]") -> list[Finding]:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    head = scripts.get_current_head()
-    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
-        return [doubtful("tables", "there are none yet", "they are made at the first start, or by `orderbell migrate`")]
-    refused = [row["name"] for row in await connection.fetch(_RIGHTS, list(TABLES))]
-    if refused:
-        says = f"the account may not read and write {', '.join(refused)}"
-        return [
-            wrong("tables", says, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA …, or let it own them")
-        ]
-    revision = await connection.fetchval(_REVISION)
-    if revision == head:
-        return [fine("tables", f"at revision {revision}, the newest")]
-    if revision is None or revision in {script.revision for script in scripts.walk_revisions()}:
-        says = f"at revision {revision or 'none'}, the newest is {head}"
-        return [doubtful("tables", says, "they are brought up to date at the next start, or by `orderbell migrate`")]
-    return [
-        wrong(
-            "tables",
-            f"at revision {revision}, which this OrderBell does not know",
-            "use the newer OrderBell that made it",
-        )
-    ]
+def _tables(facts: DatabaseFacts) -> Finding:
+    if facts.refused:
+        says = f"the account may not read and write {', '.join(facts.refused)}"
+        remedy = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {facts.schema} TO {facts.account};"
+        return wrong("tables", says, remedy)
+    if not facts.known:
+        says = f"at revision {facts.revision}, which this OrderBell does not know"
+        return wrong("tables", says, "use the newer OrderBell that made it")
+    if facts.revision == facts.head:
+        return fine("tables", f"at revision {facts.revision}, the newest")
+    says = (
+        "there are none yet" if facts.revision is None else f"at revision {facts.revision}, the newest is {facts.head}"
+    )
+    return doubtful("tables", says, "the next start brings them up to date, or `orderbell migrate` now")
 
 
 async def _ports(settings: Settings) -> list[Finding]:

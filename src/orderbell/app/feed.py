@@ -11,8 +11,6 @@ from statistics import median
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-import asyncpg
-import msgspec
 from msgspec import Struct
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,11 +20,12 @@ from rich.text import Text
 
 from orderbell.app.clock import Clock
 from orderbell.channels.protocol import Answer, Channel, Outcome, Outgoing
-from orderbell.core.model import Message, Notice, decode_notice
+from orderbell.core.model import Message, Notice
 from orderbell.core.segments import measure
 from orderbell.core.turn import Shelf
 from orderbell.insight.summary import SMS_FEN, percentile
 from orderbell.observe import mask
+from orderbell.store.watching import Watch
 
 ZONE = ZoneInfo("Asia/Shanghai")
 LOOK_BACK_S = 10
@@ -38,22 +37,6 @@ STATUS_EVERY_S = 5
 HOURS_SHOWN_MAX = 48
 REFRESHES_PER_S = 4
 COLOURS = {"red": "red", "yellow": "yellow", "green": "green"}
-
-# Attempt ids are unique, and these indexes are there; anomalies and cases of a demo are few.
-_MESSAGES = "SELECT attempt_id, body FROM message WHERE attempt_id = ANY($1::bytea[])"
-_NOTICES = "SELECT notice_id, body FROM notice WHERE tenant = $1 AND notice_id = ANY($2::bytea[])"
-_ANOMALIES = """SELECT order_no, name, opened_at, closed_at FROM anomaly
-    WHERE tenant = $1 AND (opened_at > $2 OR closed_at > $2)"""
-_CASES = """SELECT order_no, anomaly, kind, owner, opened_at, closed_at FROM cases
-    WHERE tenant = $1 AND (opened_at > $2 OR closed_at > $2)"""
-_LIGHTS = "SELECT light, count(*) FROM orders WHERE tenant = $1 GROUP BY 1"
-_OPEN = """SELECT (SELECT count(*) FROM anomaly WHERE tenant = $1 AND closed_at IS NULL),
-    (SELECT count(*) FROM cases WHERE tenant = $1 AND closed_at IS NULL)"""
-_KINDS = "SELECT name, count(*), count(closed_at) FROM anomaly WHERE tenant = $1 GROUP BY 1 ORDER BY 2 DESC, 1"
-_TOPICS = """SELECT topic, channel, count(*) FROM message
-    WHERE tenant = $1 AND status IN ('accepted', 'delivered', 'failed') GROUP BY 1, 2"""
-
-_decode_message = msgspec.msgpack.Decoder(Message).decode
 
 
 class Counters(Struct):
@@ -121,8 +104,7 @@ class WatchedChannel:
 class Feed:
     """Reads what is new; `speed` is how much faster the demo's clock runs than the real one."""
 
-    pool: "asyncpg.Pool[asyncpg.Record]"
-    tenant: str
+    watch: Watch
     shelf: Shelf
     watched: WatchedChannel
     now: Clock
@@ -138,30 +120,21 @@ class Feed:
         since = (self._looked_at or looked_at) - timedelta(seconds=LOOK_BACK_S * self.speed)
         lines = [*await self._told(), *await self._anomalies(since), *await self._cases(since)]
         self._looked_at = looked_at
-        self.counters.lights = {row[0]: row[1] for row in await self.pool.fetch(_LIGHTS, self.tenant)}
-        row = await self.pool.fetchrow(_OPEN, self.tenant)
-        if row is not None:
-            self.counters.open_anomaly_count, self.counters.open_case_count = row
+        self.counters.lights = await self.watch.lights()
+        self.counters.open_anomaly_count, self.counters.open_case_count = await self.watch.open_counts()
         return sorted(lines, key=lambda line: line.at)
 
     async def outcomes(self, seconds: float, passed: timedelta) -> Outcomes:
         """Count up at the end."""
-        topics: dict[str, dict[str, int]] = {}
-        for topic, channel, count in await self.pool.fetch(_TOPICS, self.tenant):
-            topics.setdefault(topic, {})[channel] = count
-        kinds = {name: (opened, closed) for name, opened, closed in await self.pool.fetch(_KINDS, self.tenant)}
-        topics = dict(sorted(topics.items(), key=lambda pair: (-sum(pair[1].values()), pair[0])))
+        topics, kinds = await self.watch.topics(), await self.watch.anomaly_kinds()
         return Outcomes(self.counters, seconds, passed, topics, kinds, self.handover_ms)
 
     async def _told(self) -> list[Line]:
         answered = dict(self.watched.take_accepted())
         if not answered:
             return []
-        rows = await self.pool.fetch(_MESSAGES, list(answered))
-        messages = {bytes(row[0]): _decode_message(row[1]) for row in rows}
-        ids = [notice_id for message in messages.values() for notice_id in message.notices]
-        found = await self.pool.fetch(_NOTICES, self.tenant, ids)
-        notices = {bytes(row[0]): decode_notice(row[1]) for row in found}
+        messages = await self.watch.messages(answered)
+        notices = await self.watch.notices(each for message in messages.values() for each in message.notices)
         lines = []
         for attempt_id, message in messages.items():
             notice = notices.get(message.notices[0]) if message.notices else None
@@ -179,7 +152,7 @@ class Feed:
 
     async def _anomalies(self, since: datetime) -> list[Line]:
         lines = []
-        for order_no, name, opened_at, closed_at in await self.pool.fetch(_ANOMALIES, self.tenant, since):
+        for order_no, name, opened_at, closed_at in await self.watch.anomalies(since):
             if self._is_new("anomaly", order_no, name, opened_at):
                 rules = (playbook.anomalies.get(name) for playbook in self.shelf.playbooks.values())
                 light = next((rule.light for rule in rules if rule is not None), "red")
@@ -190,7 +163,7 @@ class Feed:
 
     async def _cases(self, since: datetime) -> list[Line]:
         lines = []
-        for order_no, anomaly, kind, owner, opened_at, closed_at in await self.pool.fetch(_CASES, self.tenant, since):
+        for order_no, anomaly, kind, owner, opened_at, closed_at in await self.watch.cases(since):
             what = "call back" if kind == "call_back" else "handle"
             if self._is_new("case", order_no, anomaly, kind, opened_at):
                 lines.append(Line(opened_at, "▲", "magenta", f"case    {order_no} for {owner} to {what}: {anomaly}"))

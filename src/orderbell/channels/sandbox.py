@@ -74,6 +74,7 @@ class _Receipt(msgspec.Struct, frozen=True):
 
 class _Receipts(msgspec.Struct, frozen=True):
     receipts: list[_Receipt]
+    ledger: str
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -139,11 +140,13 @@ class SandboxChannel:
         return answers
 
     async def receipts(self, limit: int, after: str = "") -> list[Receipt]:
-        """See `Channel.receipts`; the cursor is the number of the receipt."""
-        position = int(after) if after else 0
-        body = await self._ask("GET", f"/v1/receipts?after={position}&limit={limit}")
+        """See `Channel.receipts`; the cursor is the number of the receipt and the ledger that it stands in."""
+        position, _, ledger = after.partition("@")
+        known = f"&ledger={ledger}" if ledger else ""
+        body = await self._ask("GET", f"/v1/receipts?after={position or 0}&limit={limit}{known}")
         try:
-            return [_to_receipt(receipt) for receipt in _decode_receipts(body).receipts]
+            read = _decode_receipts(body)
+            return [_to_receipt(receipt, read.ledger) for receipt in read.receipts]
         except ValueError as error:
             raise ChannelUnavailable(f"channel {self.name}: unreadable receipts: {error}") from error
 
@@ -248,14 +251,14 @@ def _to_answer(outgoing: Outgoing, results: dict[str, _Result] | Verdict) -> Ans
     )
 
 
-def _to_receipt(receipt: _Receipt) -> Receipt:
+def _to_receipt(receipt: _Receipt, ledger: str) -> Receipt:
     return Receipt(
         attempt_id=bytes.fromhex(receipt.attempt_id),
         provider_ref=receipt.ref,
         delivered=receipt.delivered,
         detail=receipt.detail,
         at=receipt.at.astimezone(dt.UTC),
-        cursor=str(receipt.number),
+        cursor=f"{receipt.number}@{ledger}",
     )
 
 

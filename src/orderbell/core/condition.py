@@ -458,9 +458,7 @@ class _Checker:
                 return self._attribute(node)
             case ast.Constant():
                 return self._constant(node)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value) as constant) if (
-                type(value) is int
-            ):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value) as constant) if type(value) is int:
                 positive = self._constant(constant)
                 tree = ast.UnaryOp(op=ast.USub(), operand=positive.tree)
                 return positive._replace(tree=tree, source=node)
@@ -481,9 +479,7 @@ class _Checker:
             raise self._wrong(node, message, _ATTRIBUTE_REMEDY)
         attributes = self._schema[root]
         if attribute not in attributes:
-            raise self._wrong(
-                node, f"{root} has no attribute `{attribute}`", self._other_attribute(root, attribute)
-            )
+            raise self._wrong(node, f"{root} has no attribute `{attribute}`", self._other_attribute(root, attribute))
         found = _type_of(attributes[attribute])
         if found is None:
             problem = f"conditions cannot read {root}.{attribute}: {attributes[attribute]!r}"

@@ -123,7 +123,7 @@ class _Draft:
         self.order: Order = _replace(base, version=base.version + 1, updated_at=now, **facts)
         self.changes: dict[str, Any] = {}
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Any:  # noqa: ANN401 - any field of an order
         """A field as it stands in the draft."""
         return self.changes[name] if name in self.changes else getattr(self.order, name)
 
@@ -334,7 +334,7 @@ class _Draft:
         """The moment a deadline counts from, None where the order does not wait for it."""
         if order.stage not in deadline.stages:
             return None
-        anchor: datetime | None = deadline.anchor(order)
+        anchor = deadline.anchor(order)
         if anchor is None or (deadline.when is not None and not deadline.when.test(order, self.data)):
             return None
         return anchor

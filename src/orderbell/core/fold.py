@@ -33,9 +33,9 @@ zone = lru_cache(maxsize=1024)(ZoneInfo)
 
 # how far along a parcel is; the order as a whole is as far as its least advanced parcel
 _ADVANCE = {
-    "": 0, "pending": 0, "info_received": 1, "picked_up": 2, "in_transit": 3, "customs": 3, "exception": 3, "expired": 3,
-    "attempt_failed": 4, "out_for_delivery": 5, "available_for_pickup": 6, "returning": 6, "cancelled": 7, "returned": 8,
-    "delivered": 9,
+    "": 0, "pending": 0, "info_received": 1, "picked_up": 2, "in_transit": 3, "customs": 3, "exception": 3,
+    "expired": 3, "attempt_failed": 4, "out_for_delivery": 5, "available_for_pickup": 6, "returning": 6,
+    "cancelled": 7, "returned": 8, "delivered": 9,
 }  # fmt: skip
 _NOT_YET_MOVING = frozenset({"pending", "info_received", "picked_up"})
 _TEXT_KEPT = 200

@@ -166,8 +166,7 @@ def _write(draft: _Draft, playbook: Playbook, rule: NoticeRule, notice: Notice, 
         return []
     message = Message(
         derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
-        notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,), notice.created_at,
-        now,
-        notice.valid_until, text.tone, notice.cause,
+        notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,),
+        notice.created_at, now, notice.valid_until, text.tone, notice.cause,
     )  # fmt: skip
     return [message]

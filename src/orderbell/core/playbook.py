@@ -9,7 +9,7 @@ and the remedy.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -157,7 +157,7 @@ class Deadline:
 
     name: str
     after: timedelta
-    anchor: Callable[[Order], Any]
+    anchor: Callable[[Order], datetime | None]
     stages: frozenset[str]
     when: Condition | None
     tell: tuple[str, ...]
@@ -417,7 +417,7 @@ class _Compiler:
         return {event_type: frozenset(names) for event_type, names in made.items()}
 
 
-def anchor_of(since: str) -> Callable[[Order], Any] | None:
+def anchor_of(since: str) -> Callable[[Order], datetime | None] | None:
     """The moment a deadline counts from, as a function of the order; None for a name that means nothing."""
     kind, _, name = since.partition(":")
     if kind == "mark" and name:
@@ -427,14 +427,14 @@ def anchor_of(since: str) -> Callable[[Order], Any] | None:
     return _ANCHORS.get(since)
 
 
-def oldest_open_parcel(order: Order) -> Any:
+def oldest_open_parcel(order: Order) -> datetime | None:
     """When the parcel that has been silent longest was last heard of; None where none is under way."""
     moments = [parcel.at for parcel in order.parcels if parcel.phase not in PARCEL_ENDS]
     return min(moments) if moments else None
 
 
 PARCEL_ENDS = frozenset({"delivered", "returned", "cancelled"})
-_ANCHORS: dict[str, Callable[[Order], Any]] = {
+_ANCHORS: dict[str, Callable[[Order], datetime | None]] = {
     "stage": lambda order: order.stage_at,
     "opened": lambda order: order.opened_at,
     "promise": lambda order: order.promised_by,

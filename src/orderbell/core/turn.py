@@ -173,7 +173,8 @@ def _fire(turn: Turn, shelf: Shelf, order: Order, until: datetime) -> Order:
             break
         due_at = max(due_at, order.updated_at)
         event = Event(
-            order.tenant, OWN_SOURCE, f"{name}@{due_at.isoformat()}", "timer.due", order.no, due_at, due_at, TimerDue(name=name)
+            order.tenant, OWN_SOURCE, f"{name}@{due_at.isoformat()}", "timer.due", order.no, due_at, due_at,
+            TimerDue(name=name),
         )  # fmt: skip
         fired = _step(turn, playbook, order, event, due_at, ()) or order
         if fired.timers.get(name) == order.timers[name]:  # the decision failed: it would come again for ever

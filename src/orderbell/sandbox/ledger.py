@@ -173,6 +173,11 @@ class Ledger:
             self._index(attempt_id, entry)
         return entries
 
+    @property
+    def id(self) -> str:
+        """Which ledger this is: its first attempt's id, empty while there is none. A new file is another ledger."""
+        return self._attempt_id(1).hex() if len(self) else ""
+
     def receipts(self, after: int, limit: int, now: dt.datetime, delay_s: float) -> list[Receipt]:
         """List receipts of messages with a number above `after` that are due by now, in order."""
         found: list[Receipt] = []

@@ -3,7 +3,8 @@
 =========================  ===================================================================================
 `POST /v1/messages`        take up to 1,000 messages; one result each: code, ref, detail
 `GET /v1/messages`         `?limit=M`: the latest messages, newest first
-`GET /v1/receipts`         `?after=N&limit=M`: delivery receipts with a number above N, in order
+`GET /v1/receipts`         `?after=N&limit=M&ledger=L`: delivery receipts with a number above N, in order;
+                           all of them where the ledger is no longer L
 `POST /v1/lookup`          what became of attempts: accepted, delivered, failed or not_found
 `GET /v1/ledger/summary`   counts by channel and topic, repeats, refusals
 `GET`, `PUT /v1/faults`    what goes wrong on purpose (`orderbell.sandbox.faults`)
@@ -78,6 +79,7 @@ class _States(msgspec.Struct, frozen=True):
 
 class _Receipts(msgspec.Struct, frozen=True):
     receipts: list[Receipt]
+    ledger: str
 
 
 class _Messages(msgspec.Struct, frozen=True):
@@ -295,8 +297,10 @@ class Sandbox:
         after = _whole_number(request, "after", 0, 2**53)
         limit = _whole_number(request, "limit", 100, _BATCH_MAX)
         delay_s = self._dice.faults.receipt_delay_s
+        if request.query.get("ledger", [self._ledger.id])[0] != self._ledger.id:
+            after = 0  # the numbers of another ledger mean nothing here
         receipts = self._ledger.receipts(after, limit, self._clock(), delay_s)
-        return _json(_Receipts(receipts=receipts))
+        return _json(_Receipts(receipts=receipts, ledger=self._ledger.id))
 
     async def _look_up(self, request: _Request) -> _Response:
         texts = _decode_asked(request.body).attempt_ids
