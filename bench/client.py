@@ -105,7 +105,7 @@ async def drive(url: str, queues: Sequence[Sequence[bytes]]) -> Outcome:
 
 
 async def pace(url: str, requests: Sequence[bytes], per_s: float, lines_max: int) -> list[float]:
-    """Send requests at an even pace whatever the answers take; the moments (time.perf_counter) at which each was due."""
+    """Send requests at an even pace whatever the answers take; when each was due by `time.perf_counter`."""
     idle: asyncio.Queue[Line] = asyncio.Queue()
     waiting = len(requests)
     done = asyncio.get_running_loop().create_future()
@@ -134,7 +134,9 @@ async def pace(url: str, requests: Sequence[bytes], per_s: float, lines_max: int
 async def connect(url: str, landed: Callable[[Line, int], None]) -> Line:
     """Open one connection."""
     parts = urlsplit(url)
-    _, line = await asyncio.get_running_loop().create_connection(lambda: Line(landed), parts.hostname, parts.port)
+    _, line = await asyncio.get_running_loop().create_connection(
+        lambda: Line(landed), parts.hostname or "", parts.port or 80
+    )
     return line
 
 

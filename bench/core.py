@@ -1,4 +1,4 @@
-"""The pure core on one core: decisions (events and the deadlines that fall due between them), and plans with their words."""
+"""The pure core on one processor: decisions on events and on the deadlines between them, and plans with their words."""
 
 import gc
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The engine on PostgreSQL, events handed over in the process, against the floor: its own statements without any logic."""
+"""The engine on PostgreSQL, fed in the process, against the floor: its own statements without any logic."""
 
 import asyncio
 import gc

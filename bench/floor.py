@@ -1,4 +1,4 @@
-"""The floor under the engine: the statements of its turns, recorded once with their arrays, sent again without any logic."""
+"""The floor under the engine: the statements of its turns, recorded with their arrays, sent again without any logic."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,7 +14,7 @@ Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 class Tape:
-    """A pool that writes down what goes through it, by the lane (the task) that sent it; only what was committed counts."""
+    """A pool that writes down what was committed through it, by the lane (the task) that sent it."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool

@@ -1,10 +1,9 @@
-"""All the way: an event posted to `orderbell web`, decided, planned and sent by `orderbell worker`, settled by its receipt.
+"""All the way: events posted to `orderbell web`, decided, told by `orderbell worker`, settled by receipts.
 
 Each order stands in the middle of its life and gets one piece of news. Four processes share the machine: web, worker,
 PostgreSQL, and the sandbox that plays the provider.
 """
 
-import asyncio
 import gc
 import json
 import os
@@ -21,7 +20,7 @@ from bench.client import drive, pace, request_bytes
 from bench.machine import Meter
 from bench.processes import Started, orderbell
 from bench.scratch import Scratch
-from bench.seed import UNSETTLED, seeded
+from bench.seed import seeded, until_settled
 from bench.stream import Cut, Happening, batches_of
 from bench.table import Report, Row, Sample, figure_row, interleave, percentile, rate_row
 
@@ -32,16 +31,18 @@ MESSAGES_AIM_PER_S = 5_000
 HAND_OVER_AIM_P99_MS = 250
 HALF_LOAD_S = 15
 SMALL_BATCH = 10
-POLL_S = 0.05
-SETTLED_WITHIN_S = 120
-
 
 
 class _House:
     """The processes of a run, and a connection to look at the database."""
 
     def __init__(
-        self, web: Started, worker: Started, sandbox: Started, ledger: Path, database: "asyncpg.Connection[asyncpg.Record]"
+        self,
+        web: Started,
+        worker: Started,
+        sandbox: Started,
+        ledger: Path,
+        database: "asyncpg.Connection[asyncpg.Record]",
     ) -> None:
         self.web, self.worker, self.sandbox, self.ledger, self.database = web, worker, sandbox, ledger, database
 
@@ -56,9 +57,7 @@ class _House:
 
     async def settled(self) -> int:
         """Wait until nothing is due or under way any more; how many messages there are."""
-        async with asyncio.timeout(SETTLED_WITHIN_S):
-            while await self.database.fetchval(UNSETTLED):
-                await asyncio.sleep(POLL_S)
+        await until_settled(self.database.fetchval)
         count: int = await self.database.fetchval("SELECT count(*) FROM message WHERE provider <> 'inbox'")
         return count
 
@@ -70,7 +69,9 @@ async def _house(scratch: Scratch, template: str) -> AsyncIterator[_House]:
         scratch.database(template) as dsn,
         orderbell("sandbox", "--port", "0", "--ledger", str(ledger), says="The sandbox listens") as sandbox,
         orderbell("web", says="OrderBell listens", settings={"database_url": dsn, "port": "0"}) as web,
-        orderbell("worker", says="OrderBell works", settings={"database_url": dsn, "sandbox_url": sandbox.word}) as worker,
+        orderbell(
+            "worker", says="OrderBell works", settings={"database_url": dsn, "sandbox_url": sandbox.word}
+        ) as worker,
     ):
         database = await asyncpg.connect(dsn)
         try:
@@ -86,7 +87,9 @@ async def at_full_load(scratch: Scratch, template: str, news: Sequence[Happening
         queues[number % LINES].append(happening.body)
     async with _house(scratch, template) as house:
         requests = [
-            [request_bytes(house.web.word, scratch.key, body) for body in batches_of(queue, BATCH)] for queue in queues if queue
+            [request_bytes(house.web.word, scratch.key, body) for body in batches_of(queue, BATCH)]
+            for queue in queues
+            if queue
         ]
         gc.collect()
         meter = house.meter(scratch)
@@ -101,8 +104,10 @@ async def at_full_load(scratch: Scratch, template: str, news: Sequence[Happening
 
 
 async def at_half_load(scratch: Scratch, template: str, news: Sequence[Happening], per_s: float) -> Sample:
-    """One run at an even pace of so many events a second, ten a request; from when each was due to be posted to the
-    moment at which the sandbox wrote the message into its ledger."""  # fmt: skip
+    """One run at an even pace of so many events a second, ten a request.
+
+    Waits are from when an event was due to be posted to the moment at which the sandbox took the message.
+    """
     news = news[: int(per_s * HALF_LOAD_S)]
     async with _house(scratch, template) as house:
         requests = [
@@ -119,7 +124,7 @@ async def at_half_load(scratch: Scratch, template: str, news: Sequence[Happening
         posted_s = {
             happening.wire["subject"]: moments[number // SMALL_BATCH] + wall_s for number, happening in enumerate(news)
         }
-        waits_ms = _waits_ms(posted_s, dict(await house.database.fetch(_ATTEMPTS)), house.ledger)
+        waits_ms = _waits_ms(posted_s, {row[0]: row[1] for row in await house.database.fetch(_ATTEMPTS)}, house.ledger)
     figures = {"p50": percentile(waits_ms, 50), "p99": percentile(waits_ms, 99), "events_per_s": len(news) / seconds}
     return Sample(count, seconds, spent, figures)
 
@@ -150,12 +155,14 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> No
 
 
 def _rows(full: list[Sample], halves: list[Sample], cut: Cut, half_per_s: float) -> list[Row]:
-    note = f"{len(cut.news):,} events in batches of {BATCH}, {full[-1].count:,} messages; from the first post to the last receipt"
+    note = f"{len(cut.news):,} events, {BATCH} a request; {full[-1].count:,} messages; first post to last receipt"
     events = [Sample(len(cut.news), s.figures["seconds"]) for s in full]
     half = f"{half_per_s:,.0f} events a second in requests of {SMALL_BATCH}, for {HALF_LOAD_S} s at most"
     return [
         rate_row("flow", "events in, decided, told and settled", "/s", events),
-        rate_row("flow", "messages planned, sent and settled on the way", "/s", full, aim=MESSAGES_AIM_PER_S, note=note),
+        rate_row(
+            "flow", "messages planned, sent and settled on the way", "/s", full, aim=MESSAGES_AIM_PER_S, note=note
+        ),
         figure_row("flow", "event to provider at half load, p50", "ms", halves, "p50", note=half),
         figure_row("flow", "event to provider at half load, p99", "ms", halves, "p99", aim=HAND_OVER_AIM_P99_MS),
     ]

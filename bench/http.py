@@ -31,7 +31,9 @@ async def measure(scratch: Scratch, happenings: Sequence[Happening], lines: int,
         orderbell("web", says="OrderBell listens", settings={"database_url": dsn, "port": "0"}) as web,
     ):
         requests = [
-            [request_bytes(web.word, scratch.key, body) for body in batches_of(queue, size)] for queue in queues if queue
+            [request_bytes(web.word, scratch.key, body) for body in batches_of(queue, size)]
+            for queue in queues
+            if queue
         ]
         gc.collect()
         meter = Meter({"client": os.getpid(), "web": web.pid, "postgres": scratch.pid})

@@ -1,4 +1,4 @@
-"""What a long history costs: the engine with ten million lines in the journal, half a year's, against the engine with none."""
+"""What a long history costs: the engine with ten million lines of half a year in the journal, against one with none."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,7 +56,10 @@ def _renamed(happenings: Sequence[Happening], number: int) -> list[Event]:
     """The same stream about other orders, so that a database can take it more than once."""
     events = []
     for happening in happenings:
-        wire = happening.wire | {"id": f"{happening.wire['id']}-{number}", "subject": f"{happening.wire['subject']}-{number}"}
+        wire = happening.wire | {
+            "id": f"{happening.wire['id']}-{number}",
+            "subject": f"{happening.wire['subject']}-{number}",
+        }
         events.append(Happening(happening.at, happening.order, wire).event())
     return events
 

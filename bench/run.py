@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m bench.run [NAME…] [--quick] [--rounds N] [--json] [--history DIR]` in the checkout."""
+"""Runs the benchmarks: `python -m bench.run --help`, in the folder of the repository."""
 
 import argparse
 import sys

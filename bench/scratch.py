@@ -1,4 +1,4 @@
-"""A PostgreSQL of the benchmarks' own, with everything on that keeps data safe, and databases that are made and dropped."""
+"""A PostgreSQL of the benchmarks' own, with everything on that keeps data safe, and databases to use up."""
 
 import asyncio
 import shutil
@@ -90,7 +90,7 @@ class Scratch:
 async def scratch_server() -> AsyncIterator[Scratch]:
     """Run the server in a temporary folder (TMPDIR says where) until the block ends, and remove it."""
     folder = Path(tempfile.mkdtemp(prefix="orderbell-bench-"))
-    folder.chmod(0o755)  # as root the server is another user, who must be able to enter
+    await asyncio.to_thread(folder.chmod, 0o755)  # as root the server is another user, who must be able to enter
     server: embedded.Server | None = None
     try:
         server = await asyncio.to_thread(embedded.start, folder / "postgres")

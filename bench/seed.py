@@ -1,7 +1,7 @@
 """Databases in the middle of their lives: orders that have a history, and news about each of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -14,7 +14,10 @@ from orderbell.store.postgres import Store
 BATCH = 500
 LANES = 2
 
-UNSETTLED = """
+POLL_S = 0.05
+SETTLED_WITHIN_S = 120
+
+_UNSETTLED = """
 SELECT EXISTS (SELECT FROM queue WHERE due_at <= now())
     OR EXISTS (SELECT FROM message WHERE status NOT IN ('delivered', 'failed', 'rejected'))
 """
@@ -55,3 +58,10 @@ async def _take(store: Store, happenings: Iterable[Happening], received_at: date
         for event in group:
             parts[hash(event.order_no) % LANES].append(event)
         await asyncio.gather(*(store.turn(shelves, part) for part in parts if part))
+
+
+async def until_settled(fetchval: Callable[[str], Awaitable[object]]) -> None:
+    """Wait until nothing is due or under way any more."""
+    async with asyncio.timeout(SETTLED_WITHIN_S):
+        while await fetchval(_UNSETTLED):  # noqa: ASYNC110 - the others are processes of their own
+            await asyncio.sleep(POLL_S)

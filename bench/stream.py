@@ -21,6 +21,9 @@ from orderbell.core.turn import Key, Shelf, contact_keys, run_turn
 TENANT = "bench"
 SEED = 7
 NEW_PEOPLE_SHARE = 0.8
+RECENT_ORDERS = 400
+"""Who comes again was there so many orders ago at least: few people order twice within a minute."""
+
 GAP = timedelta(seconds=30)
 BEFORE = timedelta(days=12)
 """So long ago a stream begins whose last event is to lie in the past."""
@@ -57,10 +60,10 @@ def all_at_once(order_count: int, at: datetime) -> list[Happening]:
     """The same in the same order, crowded into the seconds before `at`, so that nothing lies in the future."""
     crowd = whole_lives(order_count, at)
     begins_at = at - timedelta(milliseconds=len(crowd))
+    moments = [begins_at + timedelta(milliseconds=place) for place in range(len(crowd))]
     return [
         Happening(moment, happening.order, happening.wire | {"time": moment.isoformat()})
-        for place, happening in enumerate(crowd)
-        if (moment := begins_at + timedelta(milliseconds=place))
+        for moment, happening in zip(moments, crowd, strict=True)
     ]
 
 
@@ -114,7 +117,8 @@ def _happenings(number: int, story: Story, begins_at: datetime) -> list[Happenin
 
 def _person(number: int, wishes: dict[str, Any]) -> dict[str, Any]:
     dice = random.Random(number)
-    who = number if dice.random() < NEW_PEOPLE_SHARE else dice.randrange(number + 1)
+    known_count = number - RECENT_ORDERS
+    who = number if known_count <= 0 or dice.random() < NEW_PEOPLE_SHARE else dice.randrange(known_count)
     kept = {name: value for name, value in wishes.items() if name != "quiet"}
     return kept | {"phone": f"+86139{who:08d}", "email": f"customer{who}@example.com"}
 

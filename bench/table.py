@@ -67,7 +67,7 @@ async def interleave(rounds: int, runs: Mapping[str, Run]) -> dict[str, list[Sam
     """Run everything once a round, every other round backwards, so that a machine that changes treats all alike."""
     samples: dict[str, list[Sample]] = {name: [] for name in runs}
     for number in range(rounds):
-        names = list(runs) if number % 2 == 0 else list(reversed(runs))
+        names = list(runs)[:: -1 if number % 2 else 1]
         for name in names:
             samples[name].append(await runs[name]())
     return samples

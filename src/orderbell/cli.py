@@ -123,7 +123,9 @@ def replay(
     """Replay past orders through PostgreSQL and the sandbox, on a virtual clock, as quickly as it goes."""
     from orderbell.app import history, terminal
 
-    tenant, summary = run(history.replay(kind, folder, _shelf(playbook), limit=limit, settings=_settings(), console=err))
+    tenant, summary = run(
+        history.replay(kind, folder, _shelf(playbook), limit=limit, settings=_settings(), console=err)
+    )
     if as_json:
         _print_json(summary)
     else:
@@ -180,7 +182,7 @@ def migrate() -> None:
 @playbooks.command("schema")
 def playbook_schema() -> None:
     """Print the JSON Schema of playbook files, for editors."""
-    from orderbell.core.playbook import PlaybookSpec  # noqa: PLC0415
+    from orderbell.core.playbook import PlaybookSpec
 
     _print_json(msgspec.json.schema(PlaybookSpec))
 
@@ -191,7 +193,7 @@ def key_new(
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
 ) -> None:
     """Make an API key. It is shown once; only its hash is kept."""
-    from orderbell.app import access  # noqa: PLC0415
+    from orderbell.app import access
 
     key = run(access.new_key(_settings(), tenant, label))
     out.print(f"The key of {tenant}, shown only now: [bold]{key}[/]", highlight=False, soft_wrap=True)
@@ -200,7 +202,7 @@ def key_new(
 @keys.command("list")
 def key_list(tenant: Annotated[str, typer.Argument(help="Whose keys.")]) -> None:
     """List the keys of a tenant: fingerprint, label, when made and revoked."""
-    from orderbell.app import access  # noqa: PLC0415
+    from orderbell.app import access
 
     for key in run(access.keys_of(_settings(), tenant)):
         state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "valid"
@@ -213,10 +215,12 @@ def key_revoke(
     fingerprint: Annotated[str, typer.Argument(help="As `orderbell key list` shows it.")],
 ) -> None:
     """Revoke a key; within five seconds nobody can use it any more."""
-    from orderbell.app import access  # noqa: PLC0415
+    from orderbell.app import access
 
     if not run(access.revoke(_settings(), tenant, fingerprint)):
-        err.print(f"{tenant} has no valid key {fingerprint}; `orderbell key list {tenant}` shows them.", highlight=False)
+        err.print(
+            f"{tenant} has no valid key {fingerprint}; `orderbell key list {tenant}` shows them.", highlight=False
+        )
         raise typer.Exit(1)
     out.print("Revoked.")
 
@@ -242,8 +246,8 @@ def playbook_lint(
 
 
 def _run_platform(*, web: bool, worker: bool) -> None:
-    from orderbell.app.running import run_platform  # noqa: PLC0415
-    from orderbell.observe import set_up_logging  # noqa: PLC0415
+    from orderbell.app.running import run_platform
+    from orderbell.observe import set_up_logging
 
     settings = _settings()
     set_up_logging(settings.log_level, settings.log_format)
@@ -281,6 +285,35 @@ def doctor(as_json: Annotated[bool, AS_JSON] = False) -> None:
         show_findings(out, findings)
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Which benchmarks; none: all but the longest.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small and few runs: does it work at all?")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Interleaved runs of each.")] = None,
+    history_dir: Annotated[
+        Path | None, typer.Option("--history", help="The folder of the Olist orders.", exists=True, file_okay=False)
+    ] = None,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Measure this machine, on a database of the benchmarks' own. Works in a checkout of the repository only."""
+    import subprocess
+
+    here = (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents)
+    root = next((folder for folder in here if (folder / "bench" / "run.py").is_file()), None)
+    if root is None:
+        err.print(
+            "The benchmarks are not installed with the package; they live in the repository. Clone it, and run"
+            " `make bench` in its folder.",
+            markup=False, highlight=False,
+        )  # fmt: skip
+        raise typer.Exit(1)
+    options = [*(["--quick"] if quick else []), *(["--json"] if as_json else [])]
+    options += ["--rounds", str(rounds)] if rounds else []
+    options += ["--history", str(history_dir.resolve())] if history_dir else []
+    command = [sys.executable, "-m", "bench.run", *(names or []), *options]
+    raise typer.Exit(subprocess.run(command, cwd=root, check=False).returncode)  # noqa: S603 - our own program
 
 
 def _shelf(playbook: Path | None) -> Any:  # noqa: ANN401 - Shelf, imported late

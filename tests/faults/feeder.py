@@ -6,6 +6,7 @@ So the feeder knows what was accepted, and in which order.
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ SPARE = 1.15  # so many events are ready, so that the last ones are not all of a
 PATH = "/v1/events"
 PAUSE_S = 0.1
 TIMEOUT_S = 15.0
+SLOW_S = 3.0
 _decode_one = msgspec.json.Decoder(Answer).decode
 _decode_many = msgspec.json.Decoder(Answers).decode
 
@@ -71,6 +73,8 @@ class Feeder:
     wrong: list[str] = field(default_factory=list)
     """Answers that must not come."""
     retries: Counter[str] = field(default_factory=Counter)
+    longest_s: list[tuple[float, str]] = field(default_factory=list)
+    """Requests that were answered late or never: seconds, and what came of them."""
     requests: int = 0
     again: int = 0
     allowed: int = 0
@@ -140,7 +144,11 @@ class Feeder:
         while True:
             turn, tries = turn + 1, tries + 1
             self.requests += 1
+            asked_s = time.monotonic()
             answered = await self._clients[turn % len(self._clients)].request("POST", PATH, body)
+            if (took_s := time.monotonic() - asked_s) > SLOW_S:
+                said = f"HTTP {answered.status}" if isinstance(answered, Reply) else answered.detail
+                self.longest_s.append((round(took_s, 1), f"web{turn % len(self._clients)} {said}"))
             answers = _read(answered, single=len(batch) == 1)
             if answers is not None and len(answers) == len(batch):
                 break

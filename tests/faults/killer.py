@@ -23,6 +23,10 @@ ZOMBIE_S = 14.0
 """Longer than a lease and its grace."""
 
 PAUSE_S = (0.2, 1.5)
+IN_FLIGHT_SHARE = 0.7
+"""Of the deaths of workers: those that come while a request to the sandbox is under way."""
+
+IN_FLIGHT_WITHIN_S = 2.0
 REACHED_WITHIN_S = 60.0
 """For the events of one step: longer than both web processes need to come back on a machine that is busy."""
 
@@ -67,14 +71,16 @@ class Killer:
 
     async def _strike(self, fault: Fault) -> None:
         self.done[fault] += 1
+        at_s = time.monotonic() - self._began_s
         name = fault
         if fault in ("web", "worker"):
-            victims = self.rig.webs if fault == "web" else self.rig.workers
-            victim = self._dice.choice([process for process in victims if not process.paused])
+            victim = self._dice.choice([process for process in self._of(fault) if not process.paused])
+            if fault == "worker" and self._dice.random() < IN_FLIGHT_SHARE:
+                victim = await self.rig.sender(IN_FLIGHT_WITHIN_S) or victim
             victim.send(signal.SIGKILL)
             name = victim.name
         elif fault == "zombie":
-            victim = self._dice.choice(self.rig.workers)
+            victim = await self.rig.sender(IN_FLIGHT_WITHIN_S) or self.rig.workers[0]
             victim.send(signal.SIGSTOP)
             self._waking = asyncio.create_task(_wake(victim))
             name = f"zombie {victim.name}"
@@ -84,7 +90,11 @@ class Killer:
             await asyncio.to_thread(down)
             await asyncio.sleep(self._dice.uniform(0, 0.5))
             await asyncio.to_thread(server.ensure)
-        self.log.append(f"{time.monotonic() - self._began_s:6.1f} s  {name}, {len(self.feeder.taken)} events taken")
+        self.log.append(f"{at_s:6.1f} s  {name}, {len(self.feeder.taken)} events taken")
+
+
+    def _of(self, role: str) -> list[Process]:
+        return self.rig.webs if role == "web" else self.rig.workers
 
 
 async def _wake(victim: Process) -> None:

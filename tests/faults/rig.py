@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import asyncpg
 import msgspec
 
 from orderbell.app.database import open_store
@@ -36,6 +38,8 @@ STOP_S = 30
 BRING_UP_PAUSE_S = 0.2
 """Before the next start of a process that ended by itself, as every supervisor has it."""
 
+SENDERS = "SELECT DISTINCT w.name FROM flight f JOIN worker w USING (worker)"
+LOOK_EVERY_S = 0.01
 LEFT_BEHIND = b"messages of a lost worker are in doubt"
 
 Role = Literal["web", "worker", "sandbox"]
@@ -73,6 +77,11 @@ class Process:
             self.exits[code] += 1
             if code != -signal.SIGKILL and not self._stopping:
                 await asyncio.sleep(BRING_UP_PAUSE_S)
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the present process."""
+        return self._running.pid if self._running is not None else None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if there is anybody to hear it."""
@@ -125,6 +134,21 @@ class Rig:
                 while not (isinstance(answer := await http.request("GET", "/readyz"), Reply) and answer.status == 200):
                     await asyncio.sleep(BRING_UP_PAUSE_S)
             await http.close()
+
+    async def sender(self, within_s: float) -> Process | None:
+        """A worker that has a request to the sandbox under way, None if there is none for so long."""
+        ends_at_s = time.monotonic() + within_s
+        connection = await asyncpg.connect(self.server.dsn)
+        try:
+            while time.monotonic() < ends_at_s:
+                names = {row[0].rpartition(":")[2] for row in await connection.fetch(SENDERS)}
+                for worker in self.workers:
+                    if str(worker.pid) in names and not worker.paused:
+                        return worker
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            await connection.close()
+        return None
 
     def doubts_left_behind(self) -> int:
         """How many messages of dead workers the living ones had to ask about, by their logs."""

@@ -26,7 +26,7 @@ SLACK = timedelta(seconds=1)
 """How late a worker that is not in trouble may be."""
 
 FAULTS = Faults(
-    slow_ms=60, refuse=0.02, throttle=0.02, cut_after_accept=0.05, error_body=0.002, lose_receipts=0.05,
+    slow_ms=100, refuse=0.02, throttle=0.02, cut_after_accept=0.05, error_body=0.002, lose_receipts=0.05,
     fail_delivery=0.02, receipt_delay_s=3, seed=SEED,
 )  # fmt: skip
 
@@ -102,6 +102,7 @@ def _report(
         "altered": feeder.altered.total(),
         "requests": feeder.requests,
         "retries": dict(feeder.retries),
+        "slow answers": sorted(feeder.longest_s, reverse=True)[:5],
         "faults": dict(killer.done),
         "exit codes": dict(exits),
         "seconds": f"{flooded_s:.1f} flood, {drained_s:.1f} drain, {spent_s:.1f} in all",

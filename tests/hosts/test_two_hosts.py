@@ -146,7 +146,11 @@ def _journal_line(entry: Entry) -> tuple[Any, ...]:
 
 
 def _dump(
-    journal: list[tuple[Any, ...]], orders: Iterable[Order], fates: list[Fate], waiting: list[Notice], messages: list[Message]
+    journal: list[tuple[Any, ...]],
+    orders: Iterable[Order],
+    fates: list[Fate],
+    waiting: list[Notice],
+    messages: list[Message],
 ) -> Dump:
     lines = [(f.notice.id, f.kind, f.reason.value, f.into, encode_state(f.notice)) for f in fates]
     return _sorted(journal, list(orders), lines, [encode_state(notice) for notice in waiting], messages)

@@ -65,11 +65,7 @@ def _opens_the_house(function: ast.expr) -> bool:
     if isinstance(function, ast.Name):
         return function.id in DOORS
     owners = ("datetime", "date", "datetime.datetime", "datetime.date")
-    return (
-        isinstance(function, ast.Attribute)
-        and function.attr in CLOCKS
-        and ast.unparse(function.value) in owners
-    )
+    return isinstance(function, ast.Attribute) and function.attr in CLOCKS and ast.unparse(function.value) in owners
 
 
 def test_client_imports_nothing_of_the_house_but_errors() -> None:

@@ -50,9 +50,7 @@ def test_lock_pins_each_package_with_hashes(lock: Path) -> None:
     """Every line is NAME==VERSION, perhaps with a marker, and hashes: no option, address or path."""
     pinned = re.compile(r"[a-z0-9-]+==[a-z0-9.+!]+( ; [^/@]+?)?")
     wrong = [
-        entry
-        for entry in _entries(lock)
-        if not HASH.search(entry) or not pinned.fullmatch(HASH.sub("", entry).strip())
+        entry for entry in _entries(lock) if not HASH.search(entry) or not pinned.fullmatch(HASH.sub("", entry).strip())
     ]
     assert wrong == []
 
@@ -74,9 +72,7 @@ def test_lock_meets_the_ranges() -> None:
 def test_development_lock_holds_the_run_time_lock() -> None:
     """Tests run with the very versions that users get."""
     development = _pins(DEV)
-    assert {
-        name: versions for name, versions in _pins(RUN).items() if development.get(name) != versions
-    } == {}
+    assert {name: versions for name, versions in _pins(RUN).items() if development.get(name) != versions} == {}
 
 
 def test_imported_packages_are_asked_for() -> None:

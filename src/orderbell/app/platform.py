@@ -1,4 +1,4 @@
-"""A whole OrderBell in one process, or the half of it that a process runs: web (the way in) and worker (the way out)."""
+"""A whole OrderBell in one process, or the half that a process runs: web (the way in), worker (the way out)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence

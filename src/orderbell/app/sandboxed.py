@@ -15,7 +15,7 @@ START_S = 20
 
 @asynccontextmanager
 async def sandbox_process(settings: Settings, ledger: Path | None = None) -> AsyncIterator[str]:
-    """Run `orderbell sandbox` on a free port until the end; its address. One that the settings name is used as it is."""
+    """Run `orderbell sandbox` on a free port until the end; its address. One that the settings name is used instead."""
     if settings.sandbox_url:
         yield settings.sandbox_url
         return

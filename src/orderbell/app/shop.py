@@ -199,7 +199,7 @@ def _retail_payment_failed(draft: _Draft) -> None:
 
 
 def _retail_unpaid(draft: _Draft) -> None:
-    draft.wait(150, 300).tell("order.cancelled", by="system", reason="payment.late")
+    draft.wait(25 * 60, 40 * 60).tell("order.cancelled", by="system", reason="payment.late")
 
 
 def _retail_stock_restored(draft: _Draft) -> None:

@@ -35,12 +35,19 @@ POSTPONED = timedelta(hours=1)
 
 COMMAND_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
+IDLE_IN_TRANSACTION_MS_MAX = 3_000
+"""How long PostgreSQL lets a transaction do nothing: a process that stands still must not keep its orders locked.
+
+Between two statements of a turn lies some milliseconds' work; who was sent away comes back with the turn as a whole.
+"""
+
 
 # A turn that failed with one of these can succeed when it is run again.
 RACES = (asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError, TurnConflict)
 BREAKS = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the driver says so when the server ends a connection between two messages
@@ -84,7 +91,10 @@ class Store:
             pool = await asyncpg.create_pool(
                 dsn, min_size=1, max_size=connections, reset=_keep, timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S, max_inactive_connection_lifetime=0,
-                server_settings={"application_name": "orderbell"},
+                server_settings={
+                    "application_name": "orderbell",
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS_MAX),
+                },
             )  # fmt: skip
         except (asyncpg.PostgresError, *BREAKS) as problem:
             raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
@@ -309,5 +319,3 @@ def _affected(status: str) -> int:
 def _expect(status: str, expected: int, what: str) -> None:
     if _affected(status) != expected:
         raise TurnConflict(f"another transaction made the same {what} first")
-
-

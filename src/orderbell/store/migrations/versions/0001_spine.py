@@ -18,7 +18,8 @@ HOT = (
 
 STATEMENTS = (
     """CREATE TABLE IF NOT EXISTS tenant (
-        tenant text PRIMARY KEY, playbook text NOT NULL DEFAULT 'retail', created_at timestamptz NOT NULL DEFAULT now())""",
+        tenant text PRIMARY KEY, playbook text NOT NULL DEFAULT 'retail',
+        created_at timestamptz NOT NULL DEFAULT now())""",
     """CREATE TABLE IF NOT EXISTS api_key (
         tenant text NOT NULL, key_hash bytea NOT NULL, label text NOT NULL DEFAULT '',
         created_at timestamptz NOT NULL DEFAULT now(), revoked_at timestamptz, PRIMARY KEY (tenant, key_hash))""",
@@ -92,11 +93,13 @@ STATEMENTS = (
         created_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (tenant, name, version))""",
     # who sends: a lease that its holder renews; what a dead holder left in `sending` becomes unknown
     """CREATE TABLE IF NOT EXISTS worker (
-        worker bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, name text NOT NULL, lease_until timestamptz NOT NULL)""",
+        worker bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, name text NOT NULL,
+        lease_until timestamptz NOT NULL)""",
     # one row per request under way, with the ids of its attempts in a row: finds what a dead holder left in `sending`
     # without an index on the status of messages, which would keep their updates from being HOT
     f"""CREATE TABLE IF NOT EXISTS flight (
-        flight bytea PRIMARY KEY, worker bigint NOT NULL, provider text NOT NULL, attempts bytea NOT NULL) WITH ({HOT})""",
+        flight bytea PRIMARY KEY, worker bigint NOT NULL, provider text NOT NULL,
+        attempts bytea NOT NULL) WITH ({HOT})""",
     # how far each provider's receipts have been read, and by which holder of a lease
     """CREATE TABLE IF NOT EXISTS receipt_cursor (
         provider text PRIMARY KEY, cursor text NOT NULL, reader bigint NOT NULL DEFAULT 0)""",
