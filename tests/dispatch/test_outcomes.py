@@ -31,7 +31,10 @@ async def test_way_to_delivered(house: House, sandbox: RunningSandbox) -> None:
     assert await dispatcher.receipts() == 20
     assert await dispatcher.receipts() == 0
     assert await house.statuses() == ["delivered"] * 20
-    assert await house.pool.fetchval("SELECT cursor FROM receipt_cursor WHERE provider = 'sandbox'") == "20"
+    assert (
+        await house.pool.fetchval("SELECT split_part(cursor, '@', 1) FROM receipt_cursor WHERE provider = 'sandbox'")
+        == "20"
+    )
     assert {row["provider_ref"] for row in await house.pool.fetch("SELECT provider_ref FROM message")} == {
         f"sb-{n}" for n in range(1, 21)
     }
