@@ -17,7 +17,7 @@ from orderbell.dispatch import Dispatcher
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.ledger import Ledger
 
-ORDERS = 30_000
+ORDERS = 20_000
 AIM_PER_S = 5_000
 
 

@@ -24,7 +24,7 @@ from bench.seed import seeded, until_settled
 from bench.stream import Cut, Happening, batches_of
 from bench.table import Report, Row, Sample, figure_row, interleave, percentile, rate_row
 
-ORDERS = 30_000
+ORDERS = 20_000
 BATCH = 100
 LINES = 16
 MESSAGES_AIM_PER_S = 5_000

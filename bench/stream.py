@@ -15,8 +15,7 @@ from msgspec import Struct
 
 from orderbell.app.shop import Story, tell_stories
 from orderbell.core.events import Event, parse_event
-from orderbell.core.model import Contact, Notice, Order
-from orderbell.core.turn import Key, Shelf, contact_keys, run_turn
+from orderbell.core.turn import Shelf
 
 TENANT = "bench"
 SEED = 7
@@ -84,12 +83,13 @@ def middle_of_lives(order_count: int, at: datetime, shelf: Shelf) -> Cut:
     history: list[Happening] = []
     news: list[Happening] = []
     endless = tell_stories(SEED, at, GAP)
+    waiting = _waiting_types(shelf)
     number = 0
     while number < order_count:
         story = next(endless)
         cut = dice.randrange(1, len(story.beats)) if len(story.beats) > 1 else 0
         told = _happenings(number, story, at - story.beats[cut].after)
-        if cut and not _waits(told[: cut + 1], shelf):
+        if cut and (story.playbook, story.beats[cut].type) not in waiting:
             history += told[:cut]
             news.append(told[cut])
             number += 1
@@ -123,19 +123,15 @@ def _person(number: int, wishes: dict[str, Any]) -> dict[str, Any]:
     return kept | {"phone": f"+86139{who:08d}", "email": f"customer{who}@example.com"}
 
 
-def _waits(told: list[Happening], shelf: Shelf) -> bool:
-    orders: dict[Key, Order] = {}
-    contacts: dict[Key, Contact] = {}
-    shelves = {TENANT: shelf}
-    notices: list[Notice] = []
-    for happening in told:
-        event = happening.event()
-        known = {key: contacts[key] for key in contact_keys([event], orders) if key in contacts}
-        turn = run_turn(shelves, [event], orders, known)
-        orders.update(turn.orders)
-        contacts.update(turn.contacts)
-        notices = [notice for notice in turn.notices if notice.created_at >= event.received_at]
-    return any(notice.due_at > notice.created_at for notice in notices)
+def _waiting_types(shelf: Shelf) -> set[tuple[str, str]]:
+    """The playbooks and types of events whose news waits a while for what may cover it."""
+    return {
+        (name, type_)
+        for name, playbook in shelf.playbooks.items()
+        for type_, rules in playbook.rules.items()
+        for rule in rules
+        if rule.when is None and any(playbook.notices[topic].wait for topic in rule.tell)
+    }
 
 
 def batches(events: Iterable[Event], size: int) -> Iterator[list[Event]]:

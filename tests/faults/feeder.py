@@ -113,7 +113,9 @@ class Feeder:
         while True:
             async with self._changed:
                 # while all orders wait for an answer, so does this client
-                await self._changed.wait_for(lambda: self.begun >= self.goal or (self.begun < self.allowed and self._ready))
+                await self._changed.wait_for(
+                    lambda: self.begun >= self.goal or (self.begun < self.allowed and self._ready)
+                )
                 if self.begun >= self.goal:
                     return
                 batch = self._batch()

@@ -18,6 +18,9 @@ DATABASE_FAULTS: tuple[Fault, ...] = (
     "kill PostgreSQL", "stop PostgreSQL", "kill PostgreSQL", "stop PostgreSQL",
 )  # fmt: skip
 PROCESS_FAULTS = 24
+LAST_WEBS = 3
+"""At the end no worker dies, so that the leases of the dead are over when the flood is."""
+
 ZOMBIE_AT = 3
 ZOMBIE_S = 14.0
 """Longer than a lease and its grace."""
@@ -48,7 +51,8 @@ class Killer:
 
     def plan(self) -> list[Fault]:
         """The deaths in their order: those of the database spread evenly among the others, and one zombie."""
-        faults: list[Fault] = [self._dice.choice(("web", "worker")) for _ in range(PROCESS_FAULTS)]
+        faults: list[Fault] = [self._dice.choice(("web", "worker")) for _ in range(PROCESS_FAULTS - LAST_WEBS)]
+        faults += ["web"] * LAST_WEBS
         gap = PROCESS_FAULTS // len(DATABASE_FAULTS)
         for number, fault in enumerate(DATABASE_FAULTS):
             faults.insert(gap // 2 + number * (gap + 1), fault)
@@ -72,7 +76,7 @@ class Killer:
     async def _strike(self, fault: Fault) -> None:
         self.done[fault] += 1
         at_s = time.monotonic() - self._began_s
-        name = fault
+        name: str = fault
         if fault in ("web", "worker"):
             victim = self._dice.choice([process for process in self._of(fault) if not process.paused])
             if fault == "worker" and self._dice.random() < IN_FLIGHT_SHARE:
@@ -91,7 +95,6 @@ class Killer:
             await asyncio.sleep(self._dice.uniform(0, 0.5))
             await asyncio.to_thread(server.ensure)
         self.log.append(f"{at_s:6.1f} s  {name}, {len(self.feeder.taken)} events taken")
-
 
     def _of(self, role: str) -> list[Process]:
         return self.rig.webs if role == "web" else self.rig.workers

@@ -165,7 +165,9 @@ class Judge:
         expect("notices overdue", [f"{row[0].hex()} due {row[2]}" for row in waiting if row[2] <= self.drained_at])
         bodies = await connection.fetch(BODIES, TENANT)
         told = {notice for row in bodies for notice in _decode_message(row[0]).notices}
-        expect("notices sent without a message", [row[0].hex() for row in fates if row[4] == "sent" and row[0] not in told])
+        expect(
+            "notices sent without a message", [row[0].hex() for row in fates if row[4] == "sent" and row[0] not in told]
+        )
         gone = {row[0] for row in fates if row[4] in ("sent", "merged")}
         expect("messages about nothing", [notice.hex() for notice in told - gone])
         self.findings.numbers |= {
@@ -178,7 +180,10 @@ class Judge:
         rows = [row for row in await connection.fetch(MESSAGES, TENANT) if row[4] != "inbox"]
         tries = await connection.fetch(ATTEMPTS, TENANT)
         handed = Counter(bytes.fromhex(entry.attempt_id) for entry in read_ledger(ledger))
-        expect("messages unsettled", [f"{r[0].hex()} {r[1]} {r[5]}" for r in rows if r[1] in ("queued", "sending", "unknown")])
+        expect(
+            "messages unsettled",
+            [f"{r[0].hex()} {r[1]} {r[5]}" for r in rows if r[1] in ("queued", "sending", "unknown")],
+        )
         expect("attempts handed over twice", [i.hex() for i, count in handed.items() if count > 1])
         message_of = {row[2]: row[0] for row in rows} | {row[0]: row[1] for row in tries}
         expect("handed over, but not ours", [i.hex() for i in handed if i not in message_of])

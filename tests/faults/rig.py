@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 
 from orderbell.app.database import open_store
-from orderbell.channels.http import HttpClient, Reply
+from orderbell.channels.http import HttpClient, NoReply, Reply
 from orderbell.core.turn import Shelf
 from orderbell.playbooks import load_shelf
 from orderbell.sandbox.faults import Faults
@@ -131,8 +131,10 @@ class Rig:
         for url in self.urls:
             http = HttpClient(url)
             async with asyncio.timeout(START_S):
-                while not (isinstance(answer := await http.request("GET", "/readyz"), Reply) and answer.status == 200):
+                answered = await http.request("GET", "/readyz")
+                while isinstance(answered, NoReply) or answered.status != 200:
                     await asyncio.sleep(BRING_UP_PAUSE_S)
+                    answered = await http.request("GET", "/readyz")
             await http.close()
 
     async def sender(self, within_s: float) -> Process | None:
@@ -204,9 +206,7 @@ async def running_rig(folder: Path) -> AsyncIterator[Rig]:
             raise
 
 
-def _process(
-    folder: Path, role: Role, name: str, arguments: tuple[str, ...], settings: dict[str, str]
-) -> Process:
+def _process(folder: Path, role: Role, name: str, arguments: tuple[str, ...], settings: dict[str, str]) -> Process:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment |= {PREFIX + name: value for name, value in settings.items()}
     return Process(role, name, arguments, environment, folder / f"{name}.log")

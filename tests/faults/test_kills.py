@@ -4,13 +4,16 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from orderbell.sandbox.faults import Faults
 from tests.faults.feeder import Feeder
@@ -37,29 +40,36 @@ OVERDUE = """SELECT now() AS now,
     (SELECT count(*) FROM flight) AS flights"""
 
 
-async def test_kills_lose_nothing_and_tell_nobody_twice() -> None:
-    """What was accepted must be there once, decided as the pure core decides it, and handed over once."""
-    print(f"\nORDERBELL_FAULT_SEED={SEED} ORDERBELL_FAULT_EVENTS={EVENTS}")
-    # a short path that any user may enter: the server does not run as root
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path that any user may enter: the server does not run as root."""
     with tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        async with running_rig(folder) as rig:
-            began_s = time.monotonic()
-            await rig.set_faults(FAULTS)
-            feeder = Feeder(rig.urls, rig.key, SEED, EVENTS)
-            killer = Killer(rig, feeder, SEED)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(feeder.run())
-                group.create_task(killer.run())
-            flooded_s = time.monotonic() - began_s
-            drained_at = await _drain(rig)
-            drained_s = time.monotonic() - began_s - flooded_s
-            codes = {process.name: await process.stop() for process in (*rig.webs, *rig.workers)}
-            findings = await _judge(rig, feeder, drained_at)
-            spent_s = time.monotonic() - began_s
-            _report(rig, feeder, killer, findings, flooded_s, drained_s, spent_s)
-            assert set(codes.values()) <= {0, -signal.SIGTERM}, f"somebody did not end in order: {codes}\n{rig.last_words()}"
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+async def test_kills_lose_nothing_and_tell_nobody_twice(folder: Path) -> None:
+    """What was accepted must be there once, decided as the pure core decides it, and handed over once."""
+    _say(f"\nORDERBELL_FAULT_SEED={SEED} ORDERBELL_FAULT_EVENTS={EVENTS}")
+    async with running_rig(folder) as rig:
+        began_s = time.monotonic()
+        await rig.set_faults(FAULTS)
+        feeder = Feeder(rig.urls, rig.key, SEED, EVENTS)
+        killer = Killer(rig, feeder, SEED)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feeder.run())
+            group.create_task(killer.run())
+        flooded_s = time.monotonic() - began_s
+        drained_at = await _drain(rig)
+        drained_s = time.monotonic() - began_s - flooded_s
+        parts = (*rig.webs, *rig.workers)
+        codes = await asyncio.gather(*(part.stop() for part in parts))
+        findings = await _judge(rig, feeder, drained_at)
+        spans_s = {"flood": flooded_s, "drain": drained_s, "all": time.monotonic() - began_s}
+        _report(rig, feeder, killer, findings, spans_s)
+        # who was still starting knows no better way to end than the signal's own
+        ends = {part.name: code for part, code in zip(parts, codes, strict=True) if code not in (0, -signal.SIGTERM)}
+        assert ends == {}, f"somebody did not end in order: {ends}\n{rig.last_words()}"
     assert feeder.wrong == []
     assert findings.wrong == {}
     assert len(feeder.taken) == EVENTS
@@ -92,9 +102,7 @@ async def _judge(rig: Rig, feeder: Feeder, drained_at: datetime) -> Findings:
         await connection.close()
 
 
-def _report(
-    rig: Rig, feeder: Feeder, killer: Killer, findings: Findings, flooded_s: float, drained_s: float, spent_s: float
-) -> None:
+def _report(rig: Rig, feeder: Feeder, killer: Killer, findings: Findings, spans_s: Mapping[str, float]) -> None:
     exits = sum((process.exits for process in (*rig.webs, *rig.workers)), Counter[int]())
     lines = {
         "events": len(feeder.taken),
@@ -105,11 +113,16 @@ def _report(
         "slow answers": sorted(feeder.longest_s, reverse=True)[:5],
         "faults": dict(killer.done),
         "exit codes": dict(exits),
-        "seconds": f"{flooded_s:.1f} flood, {drained_s:.1f} drain, {spent_s:.1f} in all",
-        "events/s": round(len(feeder.taken) / flooded_s),
+        "seconds": ", ".join(f"{name} {span_s:.1f}" for name, span_s in spans_s.items()),
+        "events/s": round(len(feeder.taken) / spans_s["flood"]),
         "doubts left behind": rig.doubts_left_behind(),
         **findings.numbers,
     }
-    print("\n".join([*killer.log, *(f"{name:28}{value}" for name, value in lines.items())]))
+    _say(*killer.log, *(f"{name:28}{value}" for name, value in lines.items()))
     for kind, problems in findings.wrong.items():
-        print(f"WRONG {kind}:", *problems, sep="\n  ")
+        _say(f"WRONG {kind}:", *(f"  {problem}" for problem in problems))
+
+
+def _say(*lines: str) -> None:
+    """Tell whoever reads along, or reads of a failure."""
+    sys.stdout.write("\n".join(lines) + "\n")

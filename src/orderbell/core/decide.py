@@ -42,7 +42,7 @@ PRINCIPALS = frozenset({"buyer", "consignor"})  # every other role is an extra r
 # A deadline that is found overdue, because its anchor was told late, fires after this: the same sender may have newer
 # news right behind, such as the rest of a parcel's scans, and nobody should hear of a silence that was none.
 SETTLE = timedelta(minutes=1)
-NEXT_WORD_MAX_S = 7 * 86400  # nobody waits for a word that is further away
+NEXT_WORD_MAX_S = 2 * 86400  # a word that is further away is no comfort
 _replace = msgspec.structs.replace
 
 

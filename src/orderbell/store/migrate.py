@@ -2,26 +2,18 @@
 
 Alembic does the work through SQLAlchemy, but the connection is asyncpg's own, so every address that the
 store takes is taken here too. All steps of an upgrade are one transaction: a database is never left half-way.
+Where the tables are up to date already, as at nearly every start, one look says so.
 """
 
 import asyncio
 from pathlib import Path
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from orderbell.errors import DatabaseUnavailable
-from orderbell.store.partitions import SHAPE_LOCK
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 10
-# Whoever comes second waits for the first one's whole upgrade.
-TURN_TIMEOUT_S = 600
 
 AWAY = (
     asyncpg.PostgresConnectionError,
@@ -34,6 +26,7 @@ AWAY = (
     OSError,
     TimeoutError,
 )
+"""What says that nobody answers, or that we are refused."""
 
 
 async def migrate(dsn: str, revision: str = "head") -> None:
@@ -42,26 +35,14 @@ async def migrate(dsn: str, revision: str = "head") -> None:
     Raises:
         DatabaseUnavailable: Nobody answers there, or refuses us.
     """
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S),
-        poolclass=NullPool,
-    )
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_TIMEOUT_S}s'"))
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({SHAPE_LOCK})"))
-            await connection.run_sync(_upgrade, revision)
+        if revision == "head" and await _revision_of(dsn) == _newest():
+            return
+        from orderbell.store.upgrade import upgrade  # noqa: PLC0415 - loads Alembic and SQLAlchemy
+
+        await upgrade(dsn, revision)
     except AWAY as problem:
         raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
-    except DBAPIError as problem:
-        # SQLAlchemy wraps what the driver says, and leaves the driver's own words as the last cause.
-        cause = problem.orig.__cause__ if problem.orig is not None else None
-        if problem.connection_invalidated or isinstance(cause, AWAY):
-            raise DatabaseUnavailable(f"PostgreSQL does not let us in: {cause or problem.orig}") from problem
-        raise
-    finally:
-        await engine.dispose()
 
 
 def migrate_now(dsn: str) -> None:
@@ -69,9 +50,17 @@ def migrate_now(dsn: str) -> None:
     asyncio.run(migrate(dsn))
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
-    config = Config()
-    # Alembic reads the value with %-interpolation.
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+async def _revision_of(dsn: str) -> str | None:
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+    try:
+        found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
+    finally:
+        await connection.close()
+    return found
+
+
+def _newest() -> str:
+    """The number of the last step; their files are named by it."""
+    return max(step.name.partition("_")[0] for step in (MIGRATIONS / "versions").glob("[0-9]*.py"))
