@@ -25,7 +25,7 @@ ZOMBIE_AT = 3
 ZOMBIE_S = 14.0
 """Longer than a lease and its grace."""
 
-PAUSE_S = (0.2, 1.5)
+PAUSE_S = (0.2, 1.2)
 IN_FLIGHT_SHARE = 0.7
 """Of the deaths of workers: those that come while a request to the sandbox is under way."""
 

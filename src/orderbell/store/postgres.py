@@ -35,12 +35,6 @@ POSTPONED = timedelta(hours=1)
 
 COMMAND_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
-IDLE_IN_TRANSACTION_MS_MAX = 3_000
-"""How long PostgreSQL lets a transaction do nothing: a process that stands still must not keep its orders locked.
-
-Between two statements of a turn lies some milliseconds' work; who was sent away comes back with the turn as a whole.
-"""
-
 
 # A turn that failed with one of these can succeed when it is run again.
 RACES = (asyncpg.TransactionRollbackError, asyncpg.UniqueViolationError, TurnConflict)
@@ -91,10 +85,7 @@ class Store:
             pool = await asyncpg.create_pool(
                 dsn, min_size=1, max_size=connections, reset=_keep, timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S, max_inactive_connection_lifetime=0,
-                server_settings={
-                    "application_name": "orderbell",
-                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS_MAX),
-                },
+                server_settings={"application_name": "orderbell"},
             )  # fmt: skip
         except (asyncpg.PostgresError, *BREAKS) as problem:
             raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem

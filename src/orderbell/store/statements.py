@@ -17,11 +17,16 @@ def _texts(parameter: int) -> str:
     return f"string_to_array(${parameter}, E'\\x1f')"
 
 
+STANDSTILL_S_MAX = 5
+"""How long a transaction may do nothing before PostgreSQL ends it: a process that stands still (stopped, swapped out,
+its machine frozen) must not keep orders locked. Who was sent away comes back with the turn as a whole."""
+
 # One round trip. The settings make the plans of the statements below a matter of the statement, not of
 # statistics: each joins an array to a table by its primary key, and a plan made while the table was empty must
 # still be right when it has a million rows.
-BEGIN = """
+BEGIN = f"""
 BEGIN;
+SET LOCAL idle_in_transaction_session_timeout = '{STANDSTILL_S_MAX}s';
 SET LOCAL plan_cache_mode = force_generic_plan;
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
