@@ -7,11 +7,9 @@ import pytest
 
 from orderbell.observe import arm_failpoints
 from orderbell.store.postgres import Store
-from tests.database import DatabaseServer, database_server
+from tests.database import DatabaseServer
 from tests.dispatch.rig import House
 from tests.sandbox_server import RunningSandbox, running_sandbox
-
-__all__ = ["database_server"]
 
 
 @pytest.fixture(scope="session")

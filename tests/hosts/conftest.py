@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from orderbell.channels.sandbox import SandboxChannel
-from tests.database import database, database_server, store
 from tests.sandbox_server import RunningSandbox, running_sandbox
-
-__all__ = ["channel", "database", "database_server", "sandbox", "store"]
 
 
 @pytest.fixture
