@@ -1,8 +1,10 @@
 """Events over HTTP: `orderbell web` as a process of its own, an API key, answers after commit."""
 
+import asyncio
 import gc
 import os
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -21,28 +23,40 @@ SINGLE_AIM_PER_S = 4_000
 SINGLE_AIM_P99_MS = 60
 
 
-async def measure(scratch: Scratch, happenings: Sequence[Happening], lines: int, size: int) -> Sample:
-    """One run: `size` events a request over so many connections; each order keeps to one of them."""
+async def measure(scratch: Scratch, happenings: Sequence[Happening], lines: int, size: int, *, webs: int = 1) -> Sample:
+    """One run: `size` events a request over so many connections; each order keeps to one of them.
+
+    The connections are spread over `webs` processes.
+    """
     queues: list[list[bytes]] = [[] for _ in range(lines)]
     for happening in happenings:
         queues[happening.order % lines].append(happening.body)
-    async with (
-        scratch.database() as dsn,
-        orderbell("web", says="OrderBell listens", settings={"database_url": dsn, "port": "0"}) as web,
-    ):
+    async with AsyncExitStack() as stack:
+        dsn = await stack.enter_async_context(scratch.database())
+        own = {"database_url": dsn, "port": "0"}
+        doors = [
+            await stack.enter_async_context(orderbell("web", says="OrderBell listens", settings=own))
+            for _ in range(webs)
+        ]
         requests = [
-            [request_bytes(web.word, scratch.key, body) for body in batches_of(queue, size)]
-            for queue in queues
-            if queue
+            [
+                [request_bytes(door.word, scratch.key, body) for body in batches_of(queue, size)]
+                for queue in queues[number::webs]
+                if queue
+            ]
+            for number, door in enumerate(doors)
         ]
         gc.collect()
-        meter = Meter({"client": os.getpid(), "web": web.pid, "postgres": scratch.pid})
+        pids = {f"web {number}" if number else "web": door.pid for number, door in enumerate(doors)}
+        meter = Meter({"client": os.getpid(), "postgres": scratch.pid, **pids})
         began = perf_counter()
-        outcome = await drive(web.word, requests)
+        outcomes = await asyncio.gather(*(drive(door.word, mine) for door, mine in zip(doors, requests, strict=True)))
         seconds = perf_counter() - began
         spent = meter.read()
-    assert outcome.accepted == len(happenings), f"{outcome.accepted} of {len(happenings)} accepted"
-    figures = {"p50": percentile(outcome.waits_ms, 50), "p99": percentile(outcome.waits_ms, 99)}
+    accepted = sum(outcome.accepted for outcome in outcomes)
+    assert accepted == len(happenings), f"{accepted} of {len(happenings)} accepted"
+    waits_ms = [wait for outcome in outcomes for wait in outcome.waits_ms]
+    figures = {"p50": percentile(waits_ms, 50), "p99": percentile(waits_ms, 99)}
     return Sample(len(happenings), seconds, spent, figures)
 
 
@@ -57,7 +71,14 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> No
     async def singly() -> Sample:
         return await measure(scratch, few, SINGLE_LINES, 1)
 
-    samples = await interleave(rounds, {"batches": in_batches, "singly": singly})
+    async def through_two() -> Sample:
+        return await measure(scratch, many, BATCH_LINES, BATCH, webs=2)
+
+    async def singly_through_two() -> Sample:
+        return await measure(scratch, few, SINGLE_LINES, 1, webs=2)
+
+    runs = {"batches": in_batches, "two": through_two, "singly": singly, "two singly": singly_through_two}
+    samples = await interleave(rounds, runs)
     batched, single = samples["batches"], samples["singly"]
     report.rows += [
         rate_row(
@@ -65,10 +86,13 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> No
             note=f"{len(many):,} events over {BATCH_LINES} connections",
         ),
         figure_row("http", f"a request of {BATCH}, p99", "ms", batched, "p99"),
+        rate_row("http", "the same through two web processes", "/s", samples["two"], aim=BATCH_AIM_PER_S),
         rate_row(
             "http", f"events one by one, {SINGLE_LINES} clients", "/s", single, aim=SINGLE_AIM_PER_S,
             note=f"{len(few):,} events; every client waits for its answer",
         ),
         figure_row("http", "one event, p50", "ms", single, "p50"),
         figure_row("http", "one event, p99", "ms", single, "p99", aim=SINGLE_AIM_P99_MS),
+        rate_row("http", "one by one through two web processes", "/s", samples["two singly"], aim=SINGLE_AIM_PER_S),
+        figure_row("http", "one event through two, p99", "ms", samples["two singly"], "p99", aim=SINGLE_AIM_P99_MS),
     ]  # fmt: skip

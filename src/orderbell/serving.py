@@ -42,8 +42,8 @@ def _configure(app: Any) -> uvicorn.Config:  # noqa: ANN401 - an ASGI applicatio
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take a port (0 is any free one) and listen on it.
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Take a port (0 is any free one) and listen on it; a `shared` one may be listened on by other processes too.
 
     Raises:
         OSError: the port is taken or not allowed.
@@ -53,6 +53,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError:
@@ -73,16 +75,18 @@ async def serving(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    shared: bool = False,
     stopping: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[str]:
     """Serve inside this event loop for as long as the block lasts; gives the address.
 
-    `stopping` is called before the server waits for the requests under way.
+    A `shared` port may be listened on by several processes of one user, all of which must say so: the system spreads
+    the connections over them. `stopping` is called before the server waits for the requests under way.
 
     Raises:
         OSError: the port is taken or not allowed.
     """
-    listener = bind(host, port)
+    listener = bind(host, port, shared=shared)
     server = _Server(_configure(app))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     ready = asyncio.create_task(server.listening.wait())

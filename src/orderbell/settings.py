@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an installation may set. Port 0 asks the system for a free one.
 
     `database_url` empty: the bundled PostgreSQL in `data_dir`; `data_dir` empty: the usual place of this system.
+    `share_port`: several `orderbell web` listen on one port.
     `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`. `playbooks_dir` names a folder of playbook
     files that are laid beside those that ship; one of the same name takes the place of the shipped one.
     """
@@ -39,6 +40,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data_dir: str = ""
     host: str = "127.0.0.1"
     port: Port = 8470
+    share_port: bool = False
     sandbox_url: str = ""
     sandbox_port: Port = 8471
     playbooks_dir: str = ""

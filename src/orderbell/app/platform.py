@@ -113,7 +113,7 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
 
     site = create_site([events_route(submit, ring.tenant_of, now, busy=IntakeBusy)], missing)
     try:
-        platform.url = await stack.enter_async_context(serving(site, host=settings.host, port=settings.port))
+        platform.url = await stack.enter_async_context(serving(site, host=settings.host, port=settings.port, shared=settings.share_port))
     except OSError as problem:
         raise _port_taken("port", settings.host, settings.port, problem) from None
 
