@@ -113,7 +113,8 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
 
     site = create_site([events_route(submit, ring.tenant_of, now, busy=IntakeBusy)], missing)
     try:
-        platform.url = await stack.enter_async_context(serving(site, host=settings.host, port=settings.port, shared=settings.share_port))
+        serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
+        platform.url = await stack.enter_async_context(serve)
     except OSError as problem:
         raise _port_taken("port", settings.host, settings.port, problem) from None
 
