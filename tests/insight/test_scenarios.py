@@ -1,6 +1,5 @@
 """Scenarios on the in-memory host: those that the product promises, and how the runner tells what failed."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -9,12 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from orderbell.core.events import Answer, Event
-from orderbell.core.model import Message, Order
-from orderbell.core.turn import Key
 from orderbell.errors import ScenarioInvalid
-from orderbell.insight.scenarios import TENANT, Host, Report, Scenario, read_scenarios, run_scenario
-from orderbell.store.memory import MemoryHost
+from orderbell.insight.scenarios import Host, MemoryScenarioHost, Report, Scenario, read_scenarios, run_scenario
 from tests.core.streams import shelf
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "scenarios"
@@ -22,32 +17,9 @@ SMALL = Path(__file__).parent / "small.yaml"
 FILES = ("anomalies", "rhythm", "truth")
 
 
-class Virtual:
-    """The in-memory host as scenarios want it."""
-
-    def __init__(self, start: datetime) -> None:
-        self.memory, self.start = MemoryHost({TENANT: shelf()}), start
-
-    async def feed(self, events: Sequence[Event]) -> list[Answer]:
-        """Take a batch in."""
-        return self.memory.feed(events)
-
-    async def advance(self, until: datetime) -> None:
-        """Let time pass."""
-        self.memory.advance(until)
-
-    async def order(self, key: Key) -> Order | None:
-        """The order as it stands."""
-        return self.memory.orders.get(key)
-
-    async def messages(self) -> list[Message]:
-        """Every message so far."""
-        return self.memory.messages
-
-
-async def open_virtual(start: datetime) -> Host:
+async def open_virtual(_start: datetime) -> Host:
     """A fresh host."""
-    return Virtual(start)
+    return MemoryScenarioHost(shelf())
 
 
 async def reported(scenario: Scenario) -> Report:

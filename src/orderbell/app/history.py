@@ -11,16 +11,13 @@ from orderbell.app.database import open_database, open_store
 from orderbell.app.replay import Progress, Replay
 from orderbell.app.sandboxed import sandbox_process
 from orderbell.app.terminal import progress_bar
-from orderbell.core.events import Answer, Event
-from orderbell.core.model import Message, Order
-from orderbell.core.turn import Key, Shelf
+from orderbell.core.turn import Shelf
 from orderbell.errors import HistoryUnreadable
 from orderbell.insight.backtest import run_backtest
-from orderbell.insight.scenarios import TENANT, Host, Report, read_scenarios, run_scenario
+from orderbell.insight.scenarios import Host, MemoryScenarioHost, Report, read_scenarios, run_scenario
 from orderbell.insight.summary import Summary, Tally
 from orderbell.settings import Settings
 from orderbell.sources.olist import History, read_olist
-from orderbell.store.memory import MemoryHost
 from orderbell.store.tenants import add_tenant
 
 READERS = {"olist": read_olist}
@@ -67,29 +64,6 @@ async def replay(
             run = Replay(store, shelf, url, tenant=tenant)
             summary = await run.run(history.events, tally, first_at=history.first_at, progress=show)
     return tenant, summary
-
-
-class MemoryScenarioHost:
-    """The in-memory host as scenarios want it."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.memory = MemoryHost({TENANT: shelf})
-
-    async def feed(self, events: Sequence[Event]) -> list[Answer]:
-        """Take a batch in."""
-        return self.memory.feed(events)
-
-    async def advance(self, until: datetime) -> None:
-        """Let time pass."""
-        self.memory.advance(until)
-
-    async def order(self, key: Key) -> Order | None:
-        """The order as it stands."""
-        return self.memory.orders.get(key)
-
-    async def messages(self) -> list[Message]:
-        """Every message so far."""
-        return self.memory.messages
 
 
 async def simulate(files: Sequence[Path], shelf: Shelf) -> list[Report]:

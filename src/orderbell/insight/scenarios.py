@@ -19,6 +19,7 @@ from orderbell.core.events import Answer, Event, encode_json, parse_event, read_
 from orderbell.core.model import Message, Order
 from orderbell.core.turn import Key, Shelf, contact_id
 from orderbell.errors import ScenarioInvalid
+from orderbell.store.memory import MemoryHost
 
 TENANT = "scenario"
 START = "2026-03-02T10:00+08:00"  # a Monday morning
@@ -80,6 +81,29 @@ class Host(Protocol):
     async def messages(self) -> list[Message]:
         """Every message so far, in the order in which they were told."""
         ...
+
+
+class MemoryScenarioHost:
+    """The in-memory host as scenarios want it."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.memory = MemoryHost({TENANT: shelf})
+
+    async def feed(self, events: Sequence[Event]) -> list[Answer]:
+        """Take a batch in."""
+        return self.memory.feed(events)
+
+    async def advance(self, until: datetime) -> None:
+        """Let time pass."""
+        self.memory.advance(until)
+
+    async def order(self, key: Key) -> Order | None:
+        """The order as it stands."""
+        return self.memory.orders.get(key)
+
+    async def messages(self) -> list[Message]:
+        """Every message so far."""
+        return self.memory.messages
 
 
 @dataclass

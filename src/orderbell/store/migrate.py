@@ -40,7 +40,7 @@ async def migrate(dsn: str, revision: str = "head") -> None:
             return
         from orderbell.store.upgrade import upgrade  # noqa: PLC0415 - loads Alembic and SQLAlchemy
 
-        await upgrade(dsn, revision)
+        await upgrade(dsn, revision, steps=MIGRATIONS, connect_timeout_s=CONNECT_TIMEOUT_S)
     except AWAY as problem:
         raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
 
