@@ -7,20 +7,18 @@
         assert site.intake.taken == [...]
 """
 
-import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import uvicorn
-from litestar.types import ASGIApp, ControllerRouterHandler
+from litestar.types import ControllerRouterHandler
 
 from orderbell.core.events import Answer, Event
 from orderbell.errors import DatabaseUnavailable, OrderBellError
+from orderbell.serving import serving
 from orderbell.sources.events import events_route
 from orderbell.store.dedupe import sift
 from orderbell.web.site import create_site
@@ -77,39 +75,6 @@ class Site:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         response = await self.http.post("/v1/events", content=body, headers={"content-type": media_type, **named})
         return response.status_code, response.json()
-
-
-@contextlib.asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application on a free loopback port for as long as the block lasts; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2)
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            await server.listening.wait()
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
-
-
-class _Server(uvicorn.Server):
-    """Says when it listens, and leaves the signals to the tests."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell that connections are taken."""
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
 
 
 @contextlib.asynccontextmanager

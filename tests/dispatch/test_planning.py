@@ -13,6 +13,7 @@ from orderbell.core.plan import plan
 from orderbell.core.playbook import Playbook
 from orderbell.dispatch import Dispatcher
 from orderbell.store import departures as sql
+from orderbell.store import statements
 from orderbell.store.ledger import Claim
 from tests.dispatch.rig import NOON, TENANT, House, Scripted, contact, notice
 from tests.sandbox_server import RunningSandbox
@@ -221,7 +222,7 @@ async def test_claim_reads_no_more_than_its_batch(house: House) -> None:
 
     async def explain(statement: str, *arguments: object) -> tuple[str, int]:
         async with house.pool.acquire() as connection:
-            await connection.execute(sql.BEGIN)
+            await connection.execute(statements.BEGIN)
             rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {statement}", *arguments)
             await connection.execute("ROLLBACK")
         text = "\n".join(row[0] for row in rows)

@@ -10,13 +10,14 @@ from litestar import Litestar
 
 from orderbell.core.events import DATA_TYPES, INSIDE_TYPES, Answer, Event, Status
 from orderbell.errors import DatabaseUnavailable
+from orderbell.serving import serving
 from orderbell.sources import events as door
 from orderbell.sources.events import BODY_BYTES_MAX, events_route
 from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.postgres import Store
 from orderbell.web.site import create_site
 from tests.shop import shelves
-from tests.site_server import KEY, NOON, TooBusy, running_site, serving, tenant_of_key
+from tests.site_server import KEY, NOON, TooBusy, running_site, tenant_of_key
 
 PROBLEM = "application/problem+json"
 

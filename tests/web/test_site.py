@@ -10,9 +10,10 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromQuery, JSONBody
 
 from orderbell import __version__
+from orderbell.serving import serving
 from orderbell.web import site as room
 from orderbell.web.site import create_site
-from tests.site_server import running_site, serving
+from tests.site_server import running_site
 
 
 @get("/boom", sync_to_thread=False)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from orderbell.app.clock import Clock, system_clock
@@ -42,7 +42,6 @@ class Platform:
     sandbox_url: str = ""
     intake: Intake | None = None
     dispatcher: Dispatcher | None = None
-    watched: list[Channel] = field(default_factory=list)
 
     async def add_tenant(self, tenant: str, shelf: Shelf | None = None) -> str:
         """Add a tenant, known from now on, and make an API key for it; the key is shown only here."""

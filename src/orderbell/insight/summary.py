@@ -8,7 +8,6 @@ from statistics import median
 from msgspec import Struct
 
 from orderbell.core.decide import light
-from orderbell.core.events import Event
 from orderbell.core.model import Message, Order
 from orderbell.core.segments import measure
 from orderbell.core.turn import Key, Shelf
@@ -131,8 +130,3 @@ def percentile(values: list[float], share: float) -> float:
         return 0.0
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share / 100))]
-
-
-def count_types(events: Iterable[Event]) -> dict[str, int]:
-    """How many events there are of each type."""
-    return dict(Counter(event.type for event in events).most_common())

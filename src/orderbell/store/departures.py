@@ -7,22 +7,6 @@ id of their live attempt and, where the word is not final, by the worker that ma
 Arrays come sorted by attempt id, so that transactions that settle the same messages take them in one order.
 """
 
-from orderbell.store.statements import STANDSTILL_S_MAX
-
-# As in the turn, plans must not depend on statistics of tables that are empty at one moment and full the next;
-# the claims must moreover read their index in order, or a LIMIT would first sort everything that is due.
-BEGIN = f"""
-BEGIN;
-SET LOCAL idle_in_transaction_session_timeout = '{STANDSTILL_S_MAX}s';
-SET LOCAL plan_cache_mode = force_generic_plan;
-SET LOCAL enable_hashjoin = off;
-SET LOCAL enable_mergejoin = off;
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
-SET LOCAL enable_sort = off;
-SET LOCAL jit = off
-"""
-
 LOOK = """
 SELECT EXISTS (SELECT FROM queue WHERE lane = ANY ($2::smallint[]) AND due_at <= $1) AS notices,
     EXISTS (SELECT FROM message WHERE lane = ANY ($2::smallint[]) AND due_at <= $1 AND status = 'queued') AS queued

@@ -28,6 +28,7 @@ from orderbell.core.turn import Key
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count
 from orderbell.store import departures as sql
+from orderbell.store import statements
 from orderbell.store.postgres import BREAKS, Connection
 from orderbell.store.rows import columns, contact_columns
 from orderbell.store.statements import ADD_CONTACTS
@@ -248,7 +249,7 @@ class Ledger:
 
 @asynccontextmanager
 async def _transaction(connection: Connection) -> AsyncIterator[None]:
-    await connection.execute(sql.BEGIN)
+    await connection.execute(statements.BEGIN)
     try:
         yield
         await connection.execute("COMMIT")

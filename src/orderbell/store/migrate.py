@@ -5,7 +5,6 @@ store takes is taken here too. All steps of an upgrade are one transaction: a da
 Where the tables are up to date already, as at nearly every start, one look says so.
 """
 
-import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -43,11 +42,6 @@ async def migrate(dsn: str, revision: str = "head") -> None:
         await upgrade(dsn, revision, steps=MIGRATIONS, connect_timeout_s=CONNECT_TIMEOUT_S)
     except AWAY as problem:
         raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
-
-
-def migrate_now(dsn: str) -> None:
-    """Do the same where no event loop runs."""
-    asyncio.run(migrate(dsn))
 
 
 async def _revision_of(dsn: str) -> str | None:

@@ -23,7 +23,8 @@ its machine frozen) must not keep orders locked. Who was sent away comes back wi
 
 # One round trip. The settings make the plans of the statements below a matter of the statement, not of
 # statistics: each joins an array to a table by its primary key, and a plan made while the table was empty must
-# still be right when it has a million rows.
+# still be right when it has a million rows. The claims of sending must moreover read their index in order, or a LIMIT
+# would first sort everything that is due.
 BEGIN = f"""
 BEGIN;
 SET LOCAL idle_in_transaction_session_timeout = '{STANDSTILL_S_MAX}s';
