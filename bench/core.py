@@ -7,15 +7,16 @@ from time import perf_counter, process_time
 from bench.stream import BEFORE, TENANT, batches, whole_lives
 from bench.table import Report, Row, Sample, interleave, rate_row
 from orderbell.core.events import Event
-from orderbell.core.model import ChannelName, Contact, Notice, Order
-from orderbell.core.plan import plan
+from orderbell.core.model import Contact, History, Notice, Order, Outlook
+from orderbell.core.plan import PATIENCE, plan
 from orderbell.core.turn import Key, Shelf, contact_keys, run_turn
 from orderbell.insight.backtest import AFTERMATH
 from orderbell.playbooks import shipped_shelf
+from orderbell.store.memory import ALL_CHANNELS
 
 AIM_PER_S = 25_000
 BATCH = 500
-CHANNELS: frozenset[ChannelName] = frozenset({"sms", "email", "push", "wechat", "inbox"})
+OUTLOOK = Outlook(dict.fromkeys(sorted(ALL_CHANNELS), PATIENCE))
 
 
 class _Shop:
@@ -30,7 +31,8 @@ class _Shop:
 
     def take(self, batch: list[Event]) -> None:
         orders = {key: self.orders[key] for event in batch if (key := event.order_key) in self.orders}
-        people = {key: self.contacts[key] for key in contact_keys(batch, orders) if key in self.contacts}
+        keys = contact_keys(self.shelves, batch, orders)
+        people = {key: self.contacts[key] for key in keys if key in self.contacts}
         turn = run_turn(self.shelves, batch, orders, people)
         self.orders.update(turn.orders)
         self.contacts.update(turn.contacts)
@@ -68,7 +70,7 @@ async def run(report: Report, rounds: int, scale: float) -> None:
         cpu, began = process_time(), perf_counter()
         for notice in shop.notices:
             contact = shop.contacts[notice.tenant, notice.contact]
-            told += len(plan(shelf.playbooks, contact, (notice,), notice.due_at, CHANNELS).messages)
+            told += len(plan(shelf.playbooks, contact, History(), (notice,), notice.due_at, OUTLOOK).messages)
         assert told
         return Sample(len(shop.notices), perf_counter() - began, {"core": process_time() - cpu})
 

@@ -13,6 +13,7 @@ from bench.stream import TENANT
 from bench.table import Report, Sample, interleave, rate_row
 from orderbell.app.clock import system_clock
 from orderbell.channels.sandbox import SandboxChannel
+from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.ledger import Ledger
@@ -21,7 +22,7 @@ ORDERS = 20_000
 AIM_PER_S = 5_000
 
 
-async def measure(scratch: Scratch, template: str) -> Sample:
+async def measure(scratch: Scratch, template: str, shelf: Shelf | None = None) -> Sample:
     """One run: from the first look at the queue to the last receipt."""
     ledger = scratch.folder / f"ledger-{perf_counter():.6f}.jsonl"
     async with (
@@ -29,7 +30,7 @@ async def measure(scratch: Scratch, template: str) -> Sample:
         orderbell("sandbox", "--port", "0", "--ledger", str(ledger), says="The sandbox listens") as sandbox,
     ):
         channel = SandboxChannel(sandbox.word)
-        dispatcher = Dispatcher(Ledger(store.pool), {TENANT: shipped_shelf()}, [channel], now=system_clock)
+        dispatcher = Dispatcher(Ledger(store), {TENANT: shelf or shipped_shelf()}, [channel], now=system_clock)
         gc.collect()
         meter = Meter({"worker": os.getpid(), "postgres": scratch.pid, "sandbox": sandbox.pid})
         began = perf_counter()

@@ -68,7 +68,7 @@ class _Tapped:
 def tapped(store: Store) -> tuple[Store, Tape]:
     """A store whose transactions are written down."""
     tape = Tape(store.pool)
-    return Store(store.dsn, cast("asyncpg.Pool[asyncpg.Record]", tape)), tape
+    return Store(store.dsn, cast("asyncpg.Pool[asyncpg.Record]", tape), store.vault), tape
 
 
 async def play(store: Store, lanes: list[list[list[Call]]], first_at: datetime, last_at: datetime) -> None:

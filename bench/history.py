@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.scratch import Scratch
+from bench.stream import SECRET
 from bench.table import Report, Row, Sample, interleave, rate_row
 
 BACKTEST_AIM_S = 60
@@ -28,7 +29,10 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch, folde
 
     async def replay() -> Sample:
         async with scratch.database() as dsn:
-            return await _measure(["replay", "olist", str(folder), *limit], {"ORDERBELL_DATABASE_URL": dsn})
+            return await _measure(
+                ["replay", "olist", str(folder), *limit],
+                {"ORDERBELL_DATABASE_URL": dsn, "ORDERBELL_SECRET_KEY": SECRET.hex()},
+            )
 
     samples = await interleave(min(rounds, 3), {"backtest": backtest, "replay": replay})
     tested, replayed = samples["backtest"], samples["replay"]

@@ -8,7 +8,7 @@ import asyncpg
 
 from bench.engine import measure
 from bench.scratch import Scratch
-from bench.stream import BEFORE, TENANT, Happening, whole_lives
+from bench.stream import BEFORE, TENANT, VAULT, Happening, whole_lives
 from bench.table import Report, Sample, interleave, rate_row, ratio_row
 from orderbell.core.events import Event
 from orderbell.store.postgres import Store
@@ -31,7 +31,7 @@ FROM generate_series($4::int, $5::int) AS n
 
 async def _fill(dsn: str, line_count: int, ends_at: datetime) -> None:
     begins_at = ends_at - SPAN
-    store = await Store.open(dsn, connections=1)
+    store = await Store.open(dsn, VAULT, connections=1)
     await store.ensure_partitions(begins_at, ends_at)
     await store.close()
     starts = iter(range(0, line_count, PORTION))
@@ -78,7 +78,7 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> No
         nonlocal number
         number += 1
         await scratch.run("CHECKPOINT")
-        store = await Store.open(dsn)
+        store = await Store.open(dsn, VAULT)
         try:
             return await measure(scratch, store, _renamed(happenings, number))
         finally:

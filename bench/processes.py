@@ -6,6 +6,8 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from bench.stream import SECRET
+
 START_S = 30
 
 
@@ -23,7 +25,7 @@ async def orderbell(*arguments: str, says: str, settings: Mapping[str, str] | No
     named = {f"ORDERBELL_{name.upper()}": value for name, value in (settings or {}).items()}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "orderbell", *arguments, stdout=asyncio.subprocess.PIPE,
-        env=environment | {"ORDERBELL_LOG_LEVEL": "error"} | named,
+        env=environment | {"ORDERBELL_LOG_LEVEL": "error", "ORDERBELL_SECRET_KEY": SECRET.hex()} | named,
     )  # fmt: skip
     try:
         yield Started(process.pid, await _word(process, says))

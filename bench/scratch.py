@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 
-from bench.stream import TENANT
+from bench.stream import TENANT, VAULT
 from orderbell.playbooks import shipped_shelf
 from orderbell.store import embedded
 from orderbell.store.keys import create_key
@@ -40,7 +40,7 @@ class Scratch:
         await self.run("CREATE DATABASE template_bench")
         dsn = self.server.dsn_for("template_bench")
         await migrate(dsn)
-        store = await Store.open(dsn, connections=1)
+        store = await Store.open(dsn, VAULT, connections=1)
         await add_tenant(store.pool, TENANT, shipped_shelf())
         self.key = await create_key(store.pool, TENANT)
         await store.close()
@@ -79,7 +79,7 @@ class Scratch:
     async def store(self, template: str = "template_bench", connections: int = CONNECTIONS) -> AsyncIterator[Store]:
         """Lend a store on a database of its own."""
         async with self.database(template) as dsn:
-            store = await Store.open(dsn, connections=connections)
+            store = await Store.open(dsn, VAULT, connections=connections)
             try:
                 yield store
             finally:

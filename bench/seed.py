@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from bench.scratch import Scratch
-from bench.stream import TENANT, Cut, Happening, batches, middle_of_lives
+from bench.stream import TENANT, VAULT, Cut, Happening, batches, middle_of_lives
 from orderbell.core.events import Event
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.postgres import Store
@@ -33,7 +33,7 @@ async def seeded(scratch: Scratch, order_count: int, *, queued: bool) -> AsyncIt
     at = datetime.now(UTC)
     cut = middle_of_lives(order_count, at, shelf)
     name = await scratch.create()
-    store = await Store.open(scratch.server.dsn_for(name), connections=LANES)
+    store = await Store.open(scratch.server.dsn_for(name), VAULT, connections=LANES)
     shelves = {TENANT: shelf}
     await _take(store, cut.history)
     now = datetime.now(UTC)

@@ -16,8 +16,11 @@ from msgspec import Struct
 from orderbell.app.shop import Story, tell_stories
 from orderbell.core.events import Event, parse_event
 from orderbell.core.turn import Shelf
+from orderbell.store.vault import Vault
 
 TENANT = "bench"
+SECRET = bytes(range(32))
+VAULT = Vault(SECRET)
 SEED = 7
 NEW_PEOPLE_SHARE = 0.8
 RECENT_ORDERS = 400

@@ -21,6 +21,7 @@ import pytest
 from orderbell.store import embedded
 from orderbell.store.migrate import migrate
 from orderbell.store.postgres import Store
+from orderbell.store.vault import Vault
 
 SETTINGS = {
     "fsync": "off",
@@ -94,6 +95,10 @@ def _start() -> DatabaseServer:
     return server
 
 
+VAULT = Vault(bytes(range(32)))
+"""Of the tests' own; nothing here is worth hiding."""
+
+
 @pytest.fixture(scope="session")
 def database_server() -> Iterator[DatabaseServer]:
     """The server of this session, with its migrated template."""
@@ -121,6 +126,6 @@ def database(database_server: DatabaseServer) -> Iterator[str]:
 @pytest.fixture
 async def store(database: str) -> AsyncIterator[Store]:
     """A store on a database of its own."""
-    opened = await Store.open(database)
+    opened = await Store.open(database, VAULT)
     yield opened
     await opened.close()

@@ -11,6 +11,15 @@ START = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 PHASES = ("picked_up", "in_transit", "out_for_delivery", "attempt_failed", "exception", "delivered", "returned")
 REASONS = ("", "余额不足", "carrier.lost", "carrier.damaged", "recipient.refused", "recipient.bad_address")
 TYPES = sorted(DATA_TYPES.keys() - INSIDE_TYPES)
+REPLIES = (
+    "TD", "退订", "订阅", "Y", "1", "2", "3", "延期3天", "查询", "到哪了？", "好的谢谢", "我要投诉", "回Ｔ", "啊啊啊 asdf", "🤔",
+    "1 2", "不同意",
+)  # fmt: skip
+OPTIONS = ("confirm_price", "decline_price", "wait", "exchange", "refund", "resend", "extend")
+FAMILIES = 3
+"""The people of a family have orders of that family alone, so that two engines never decide about one person at once:
+who is first would decide whether they have agreed to advertising, or who is a good customer by then."""
+
 FIRST = {"retail": "order.placed", "digital": "order.placed", "consignment": "item.received"}
 Moment = tuple[datetime, list[Event]]
 
@@ -23,6 +32,19 @@ def random_stream(seed: int, tenant: str, *, order_count: int = 24, moment_count
 def cut(events: Sequence[Event], size: int) -> list[list[Event]]:
     """The events in lists of at most `size`."""
     return [list(events[start : start + size]) for start in range(0, len(events), size)]
+
+
+FREQUENT = ["reply.received"] * 4 + [
+    "choice.made",
+    "stock.short",
+    "stock.restored",
+    "payment.succeeded",
+    "key.failed",
+] * 2
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"locale": "en"}, {"mute": ["progress:sms"]}, {"mute": []}, {"marketing": False}, {"marketing": True},
+    {"quiet": "13:00-15:00"}, {"timezone": "Europe/Berlin"}, {"frequency": "all"}, {"tier": "vip"},
+)  # fmt: skip
 
 
 class _Stream:
@@ -59,11 +81,14 @@ class _Stream:
         order_no = self.dice.choice(sorted(self.playbooks))
         playbook = self.playbooks[order_no]
         begins = order_no not in self.begun and self.dice.random() < 0.9
-        kind = FIRST[playbook] if begins else self.dice.choice(TYPES)
+        kind = FIRST[playbook] if begins else self.dice.choice(TYPES + FREQUENT)
         data = self.data(kind)
         if begins:
             self.begun.add(order_no)
-            data["people"] = self.people(playbook)
+            data["people"] = self.people(playbook, family_of(order_no))
+        elif kind == "contact.changed" and self.dice.random() < 0.8:
+            principal = "consignor" if playbook == "consignment" else "buyer"
+            data["people"] = {principal: self.dice.choice(CHANGES)}
         self.count += 1
         late = timedelta(seconds=self.dice.choice((0, 0, 0, 30, 90_000)))
         return {
@@ -71,10 +96,10 @@ class _Stream:
             "data": data, "playbook": playbook,
         }  # fmt: skip
 
-    def people(self, playbook: str) -> dict[str, Any]:
+    def people(self, playbook: str, family: int) -> dict[str, Any]:
         principal = "consignor" if playbook == "consignment" else "buyer"
         extra = {"assistant": {"email": "a@example.com"}} if self.dice.random() < 0.2 else {}
-        return {principal: _person(self.dice.randrange(12)), **extra}
+        return {principal: _person(self.dice.randrange(6) * FAMILIES + family), **extra}
 
     def data(self, kind: str) -> dict[str, Any]:  # noqa: C901 - a list of the types, one line each
         dice = self.dice
@@ -100,9 +125,9 @@ class _Stream:
         elif kind in {"item.price_proposed", "item.price_changed", "item.offer", "item.sold"}:
             fields = {"price_fen": dice.randrange(1, 9_000_000)}
         elif kind == "choice.made":
-            fields = {"option": dice.choice(("confirm_price", "refund"))}
+            fields = {"option": dice.choice(OPTIONS)}
         elif kind == "reply.received":
-            fields = {"text": "Y", "from": "buyer"}
+            fields = {"text": dice.choice(REPLIES), "from": dice.choice(("", "", "buyer", "consignor", "nobody"))}
         elif kind.startswith("case."):
             fields = {"case": dice.choice(("", "stock_short", "complaint"))}
         elif kind.startswith("stock."):
@@ -110,15 +135,27 @@ class _Stream:
         return fields
 
 
+def family_of(order_no: str) -> int:
+    """Which of the `FAMILIES` an order belongs to."""
+    return sum(order_no.encode()) % FAMILIES
+
+
 def _person(number: int) -> dict[str, Any]:
-    # The same person has the same wishes in every order: two orders may be decided side by side.
+    # The same person has the same wishes in every order. A third of them get their tier from the playbook.
     dice = random.Random(number)
-    return {
+    person: dict[str, Any] = {
         "phone": f"+861380000{number:04d}",
-        "tier": dice.choice(("new", "regular", "vip")),
         "locale": dice.choice(("zh-CN", "en")),
         "quiet": dice.choice(("", "", "22:00-08:00")),
         "frequency": dice.choice(("calm", "normal", "all")),
-        "app": dice.choice(("", "app:1")),
-        "mute": dice.choice(([], ["progress"])),
+        "mute": dice.choice(([], [], ["progress"], ["progress:push"], ["transaction:sms", "browse"])),
     }
+    for name, values in (
+        ("email", ("", "", f"m{number}@example.com")), ("app", ("", f"app-device-{number:04d}")),
+        ("wechat", ("", f"openid-wechat-{number:04d}")), ("tier", ("new", "regular", "vip", "", "", "new")),
+        ("marketing", ("", True, True, False)),
+    ):  # fmt: skip
+        value = dice.choice(values)
+        if value != "":
+            person[name] = value
+    return person

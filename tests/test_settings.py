@@ -28,6 +28,9 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         ({"ORDERBELL_PORT": "70000"}, "65535"),
         ({"ORDERBELL_PROT": "1"}, "did you mean ORDERBELL_PORT"),
         ({"ORDERBELL_LOG_LEVEL": "loud"}, "log_level"),
+        ({"ORDERBELL_REGION": "cn"}, "ORDERBELL_REGION"),
+        ({"ORDERBELL_REGION": "CHN"}, "ORDERBELL_REGION"),
+        ({"ORDERBELL_REGION": "CN\n"}, "ORDERBELL_REGION"),
         ({"ORDERBELL_SETTINGS": "/nonexistent/file"}, "/nonexistent/file"),
     ],
 )
@@ -42,3 +45,11 @@ def test_password_is_not_shown() -> None:
     settings = Settings(database_url="postgresql://ann:pa55word@db/shop")
     assert "pa55word" not in f"{settings} {settings!r} {settings.shown()}"
     assert settings.database_url.endswith("pa55word@db/shop")
+
+
+def test_secret_is_not_shown() -> None:
+    """The secret never appears, not even a part of it; that it is set does."""
+    settings = read_settings(environment={"ORDERBELL_SECRET_KEY": "5ec2e7" * 11})
+    assert "5ec2e7" not in f"{settings} {settings!r} {settings.shown()}"
+    assert (settings.shown()["secret_key"], Settings().shown()["secret_key"]) == ("***", "")
+    assert settings.secret_key.startswith("5ec2e7")

@@ -99,12 +99,34 @@ def backtest(
         Path, typer.Option("--history", help="A folder of past orders.", exists=True, file_okay=False)
     ],
     playbook: Annotated[Path | None, PLAYBOOK] = None,
+    against: Annotated[str, typer.Option(help="Compare with this playbook: one that ships, or a file.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write the comparison as one HTML page.", dir_okay=False)] = None,
+    lang: Annotated[str, typer.Option(help="Of the page: zh or en; default: the playbook's.")] = "",
     limit: Annotated[int | None, LIMIT] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Decide past orders in memory: what would have been told, when, and at what cost. Needs no database."""
+    """Decide past orders in memory: what would have been told, when, and at what cost. Needs no database.
+
+    With --against: who would be told more or less, sooner or later, where, and at what cost than by another playbook.
+    """
     from orderbell.app import history, terminal
 
+    if lang not in ("", "zh", "en"):
+        raise typer.BadParameter("write zh or en", param_hint="--lang")
+    if html is not None and not against:
+        raise typer.BadParameter("a page shows a comparison: add --against retail", param_hint="--html")
+    if against:
+        before, after = history.contenders(playbook, against)
+        comparison = history.compare_backtests(history_dir, before, after, limit, err)
+        if html is not None:
+            history.write_page(html, comparison, lang)
+        if as_json:
+            _print_json(comparison)
+        else:
+            terminal.show_comparison(out, comparison)
+        if html is not None:
+            err.print(f"The page is {html}", highlight=False, markup=False, soft_wrap=True)
+        return
     summary = history.backtest(history_dir, _shelf(playbook), limit, err)
     if as_json:
         _print_json(summary)
@@ -243,6 +265,51 @@ def playbook_lint(
             out.print(f"[green]✓[/] {file.name}: {words}", highlight=False)
     if failed:
         raise typer.Exit(1)
+
+
+@playbooks.command("preview")
+def playbook_preview(
+    which: Annotated[str, typer.Argument(help="A playbook that ships, or a file.", metavar="[NAME|FILE]")] = "retail",
+    topic: Annotated[str, typer.Option(help="Only this topic.")] = "",
+    locale: Annotated[str, typer.Option(help="Only this locale: zh-CN, en.")] = "",
+    channel: Annotated[str, typer.Option(help="Only this channel; default: all with words of their own.")] = "",
+    tone: Annotated[str, typer.Option(help="Only this tone, or what stands in for it: calm, sorry, amends.")] = "",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show every text as people will read it, and how long it can get. Exit code 1 if the playbook has problems."""
+    from orderbell.app.preview import find_playbook, show_previews
+    from orderbell.insight.preview import preview
+
+    playbook, problems = find_playbook(which)
+    previews = preview(playbook, topic=topic, locale=locale, channel=channel, tone=tone)
+    if as_json:
+        _print_json(previews)
+    else:
+        show_previews(out, playbook, previews, every=bool(channel))
+    for problem in problems:
+        err.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    order: Annotated[str, typer.Argument(help="The number of the order.")],
+    tenant: Annotated[str, typer.Option(help="Whose order; may be left out where there is one tenant only.")] = "",
+    person: Annotated[str, typer.Option(help="Only what this person was told: a role, a contact, a phone.")] = "",
+    topic: Annotated[str, typer.Option(help="Only this topic; or why it was never told.")] = "",
+    lang: Annotated[str, typer.Option(help="zh-CN or en; default: the terminal's language.")] = "",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Say what happened to an order, who was told what, who was not, and why."""
+    from orderbell.app import explaining
+
+    language = lang or explaining.language_of_terminal()
+    story = run(explaining.explain(_settings(), order, tenant=tenant, person=person, topic=topic, language=language))
+    if as_json:
+        _print_json(story)
+    else:
+        explaining.show_story(out, story, language)
 
 
 def _run_platform(*, web: bool, worker: bool) -> None:

@@ -8,6 +8,7 @@
     ├── PlaybookInvalid        a playbook does not pass its lint
     ├── ScenarioInvalid        a scenario file does not follow its form
     ├── HistoryUnreadable      a folder of past orders cannot be read
+    ├── VaultSealed            personal data cannot be opened with this secret
     ├── TurnConflict           two turns created the same row; the turn is tried again
     └── RequestFailed          the API refused a request of the Python client
 
@@ -37,6 +38,10 @@ class ScenarioInvalid(OrderBellError):
 
 class HistoryUnreadable(OrderBellError):
     """A folder of past orders cannot be read."""
+
+
+class VaultSealed(OrderBellError):
+    """Personal data cannot be opened with this secret."""
 
 
 class TurnConflict(OrderBellError):

@@ -24,6 +24,7 @@ _OTHERS = {
 }  # fmt: skip
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+_SECRET = {"secret_key"}
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,6 +34,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `share_port`: several `orderbell web` listen on one port.
     `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`. `playbooks_dir` names a folder of playbook
     files that are laid beside those that ship; one of the same name takes the place of the shipped one.
+    `secret_key` (64 hex digits, or 32 bytes in base64) seals personal data; empty: `secret.key` in `data_dir`, made at
+    the first start.
     """
 
     database_url: str = ""
@@ -44,6 +47,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sandbox_url: str = ""
     sandbox_port: Port = 8471
     playbooks_dir: str = ""
+    secret_key: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"
 
@@ -54,9 +58,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     __str__ = __repr__
 
     def shown(self) -> dict[str, object]:
-        """Return the settings by name as they may be shown: passwords are masked."""
-        values = msgspec.structs.asdict(self)
-        return {name: mask(value) if isinstance(value, str) else value for name, value in values.items()}
+        """Return the settings by name as they may be shown: passwords and secrets are masked."""
+        return {name: _shown(name, value) for name, value in msgspec.structs.asdict(self).items()}
 
 
 def read_settings(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -86,6 +89,12 @@ def read_settings(file: Path | None = None, environment: Mapping[str, str] | Non
         problem, _, where = str(wrong).partition(" - at `$.")
         name = where.rstrip("`")
         raise SettingsInvalid(f"the setting {name} ({PREFIX}{name.upper()}): {problem}") from None
+
+
+def _shown(name: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return "***" if value and name in _SECRET else mask(value)
 
 
 def _read_file(path: Path) -> dict[str, object]:

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from orderbell.app.demo import demo_home, free_port
 from orderbell.app.feed import Counters, Line, Screen, plain, shown, told_line
-from orderbell.core.model import ChannelName, Message
+from orderbell.core.events import ChannelName
+from orderbell.core.model import Message
 
 ENDS_WITHIN_S = 60
 AT = datetime(2026, 3, 2, 6, 5, tzinfo=UTC)

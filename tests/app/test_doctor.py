@@ -16,7 +16,12 @@ from rich.console import Console
 
 from orderbell.app import doctor
 from orderbell.app.doctor import Finding, examine, hidden, show_findings
+from orderbell.app.secret import read_secret
 from orderbell.sandbox.server import running
+from orderbell.settings import Settings
+from orderbell.store.postgres import Store
+from orderbell.store.vault import Vault
+from orderbell.store.witness import check_secret
 from tests.database import DatabaseServer
 
 FREE_PORTS = {"ORDERBELL_PORT": "0", "ORDERBELL_SANDBOX_PORT": "0"}
@@ -164,6 +169,50 @@ async def test_settings_file_open_to_all_is_doubtful(tmp_path: Path, database: s
     file.chmod(0o644)
     states = states_of(await findings_of({"ORDERBELL_SETTINGS": str(file)}))
     assert (states["settings file"], states["host"]) == ("doubtful", "doubtful")
+
+
+async def test_secret_that_is_not_there_yet_is_fine_and_not_made(tmp_path: Path, database: str) -> None:
+    """Before the first start the doctor says where the secret will be, and that other machines need it."""
+    findings = await findings_of({"ORDERBELL_DATA_DIR": str(tmp_path / "data"), "ORDERBELL_DATABASE_URL": database})
+    finding = findings["secret"]
+    assert (finding.state, "secret.key (will be made)" in finding.says) == ("fine", True)
+    assert "other machines" in finding.says
+    assert entries_of(tmp_path) == []
+
+
+async def test_secret_is_found_and_a_wrong_one_named(tmp_path: Path, database: str) -> None:
+    """A file open to others is wrong, and so is a setting of another form; the secret itself is never shown."""
+    secret = read_secret(Settings(data_dir=str(tmp_path))).hex()
+    environment = {"ORDERBELL_DATA_DIR": str(tmp_path), "ORDERBELL_DATABASE_URL": database}
+    good = await findings_of(environment)
+    (tmp_path / "secret.key").chmod(0o644)
+    bad = await findings_of(environment)
+    given = await findings_of({**environment, "ORDERBELL_SECRET_KEY": secret})
+    misspelt = await findings_of({**environment, "ORDERBELL_SECRET_KEY": secret[1:]})
+    assert [each["secret"].state for each in (good, bad, given, misspelt)] == ["fine", "wrong", "fine", "wrong"]
+    assert "chmod 600" in bad["secret"].says
+    assert "ORDERBELL_SECRET_KEY" in misspelt["secret"].says
+    assert not any(secret[1:] in str(each) for each in (good, bad, given, misspelt))
+
+
+async def test_secret_of_another_database_is_wrong(tmp_path: Path, store: Store, database: str) -> None:
+    """Data that were written with another secret are noticed before the start refuses."""
+    await check_secret(store.pool, Vault(bytes(32)))
+    environment = {"ORDERBELL_DATABASE_URL": database, "ORDERBELL_DATA_DIR": str(tmp_path)}
+    ours = await findings_of({**environment, "ORDERBELL_SECRET_KEY": "00" * 32})
+    theirs = await findings_of({**environment, "ORDERBELL_SECRET_KEY": "01" * 32})
+    assert "secret of the database" not in ours
+    assert theirs["secret of the database"].state == "wrong"
+    assert "ORDERBELL_SECRET_KEY" in theirs["secret of the database"].remedy
+
+
+async def test_settings_file_with_the_secret_is_for_its_owner(tmp_path: Path, database: str) -> None:
+    """The secret in a file that others may read is said before the address of the database."""
+    file = tmp_path / "orderbell.toml"
+    file.write_text(f'secret_key = "{"00" * 32}"\n')
+    file.chmod(0o644)
+    findings = await findings_of({"ORDERBELL_SETTINGS": str(file), "ORDERBELL_DATABASE_URL": database})
+    assert (findings["settings file"].state, "the secret" in findings["settings file"].says) == ("doubtful", True)
 
 
 @pytest.mark.parametrize(("apart_s", "state"), [(0.0, "fine"), (5.0, "doubtful"), (3600.0, "wrong")])

@@ -9,7 +9,7 @@ import msgspec
 from orderbell.core.decide import decide
 from orderbell.core.events import Event, parse_event
 from orderbell.core.lint import lint_playbook
-from orderbell.core.model import Contact, Decision, Effect, Notice, Order, Party, derive_id
+from orderbell.core.model import Contact, Decision, Effect, Notice, Order, Party, WithdrawNotice, derive_id
 from orderbell.core.playbook import Playbook, PlaybookSpec, Problem, compile_playbook
 from orderbell.core.wording import WordingSpec
 
@@ -22,7 +22,7 @@ SPEC: dict[str, Any] = {
     "timezone": "UTC",
     "locale": "en",
     "stages": {
-        "placed": {"next_update": "1h"},
+        "placed": {"next_update": "1h", "says": {"en": "Waiting for payment"}},
         "paid": {},
         "shipped": {},
         "delivered": {"light": "green"},
@@ -34,6 +34,11 @@ SPEC: dict[str, Any] = {
         {"on": "parcel.scanned", "when": 'order.phase == "delivered"', "stage": "delivered"},
         {"on": "item.price_proposed", "mark": "price_open", "tell": "price"},
         {"on": "item.price_changed", "unmark": "price_open"},
+        {"on": "choice.made", "when": 'event.option in ("agree", "decline")', "unmark": "price_open"},
+        {"on": "choice.made", "when": 'event.option in ("agree", "decline", "wait", "refund", "extend")', "tell": "noted"},
+        {"on": "reply.received", "when": 'event.meaning == "status"', "answer": "status"},
+        {"on": "stock.restored", "tell": "restored"},
+        {"on": "item.viewed", "tell": "offer"},
         {"on": "order.cancelled", "stage": "cancelled", "tell": "cancelled"},
     ],
     "deadlines": {
@@ -48,28 +53,64 @@ SPEC: dict[str, Any] = {
                     "clears": "payment.succeeded", "tell": "late"},
         "lateness": {"owner": "logistics", "clears_at": "delivered", "tell": "late"},
         "price": {"owner": "service", "light": "yellow", "clears": "item.price_changed"},
-        "short": {"owner": "warehouse", "opens": [{"on": "stock.short"}], "clears": ["stock.restored"],
-                  "clears_at": "shipped", "call_back": 'order.tier == "vip"', "tell": "late"},
+        "short": {"owner": "warehouse", "opens": [{"on": "stock.short"}], "clears_at": "shipped",
+                  "clears": ["stock.restored", {"on": "choice.made", "when": 'event.option == "refund"'}],
+                  "call_back": 'order.tier == "vip"', "tell": "late", "says": {"en": "Out of stock"}},
         "grave": {"owner": "service"},
     },
+    "asks": {
+        "price": {"while": "mark:price_open", "yes": "agree", "no": "decline"},
+        "stock": {"while": "anomaly:short", "choices": ["wait", "refund"]},
+        "expiry": {"while": "until", "in": ["placed", "paid"], "extend_days_max": 30},
+    },
+    "caps": {
+        "storm": {"per": "topic", "most": 2, "within": "1h"},
+        "urgent": {"per": "person", "most": 5, "within": "1h", "lanes": "critical"},
+        "order": {"per": "order", "most": 4, "within": "1d", "lanes": ["service", "marketing"]},
+        "ads": {"per": "person", "most": 1, "within": "7d", "lanes": "marketing", "then": "delay"},
+    },
+    "tiers": {"vip": "contact.order_count >= 3 or contact.spent_fen >= 100000"},
+    "marketing": {"hours": "09:00-20:00", "workdays_only": True},
+    "review": {"every": "180d", "tell": "review"},
+    "amends": {"kind": "coupon", "value_fen": 1000, "valid_for": "30d"},
     "categories": {"must": {"mandatory": True}, "may": {}, "ads": {"marketing": True}},
     "notices": {
         "paid": {"to": "buyer", "category": "must", "wait": "1m", "valid_for": "6h"},
         "shipped": {"to": ["buyer", "giver"], "category": "may", "wait": "1m", "covers": "paid"},
-        "late": {"to": "buyer", "category": "must", "lane": "critical", "also": ["push"]},
+        "late": {"to": "buyer", "category": "must", "lane": "critical", "also": ["push"],
+                 "tiers": {"vip": {"channels": ["wechat", "sms"], "also": ["email"]}, "new": {"tone": "amends"}}},
         "price": {"to": "buyer", "category": "may", "channels": ["push", "inbox"], "level": "all"},
         "cancelled": {"to": "buyer", "category": "must", "covers": ["shipped", "late"], "channels": ["sms"]},
+        "restored": {"to": "buyer", "category": "may", "after": "late"},
+        "status": {"to": "buyer", "category": "must"},
+        "noted": {"to": "buyer", "category": "must"},
+        "offer": {"to": "buyer", "category": "ads", "lane": "marketing", "channels": ["push", "sms"], "within": "3d",
+                  "valid_for": "7d"},
+        "review": {"to": "buyer", "category": "may", "channels": ["push", "email"], "within": "1h", "valid_for": "7d",
+                   "fallback": False},
     },
 }  # fmt: skip
-_TOPICS = ("paid", "shipped", "late", "price", "cancelled")
+_TOPICS = ("shipped", "price", "cancelled", "restored", "offer", "review")
 WORDING: dict[str, Any] = {
     "locale": "en",
     "signature": "[{brand}] ",
     "subject": "Order {order_no}",
     "date": "{month}/{day}",
     "spans": {"minutes": "{count} min", "hours": "{count} h", "days": "{count} d"},
-    "phrases": {"until_next": " More within {next}."},
-    "texts": {topic: {"sms": [f"Order {{order_no}}: {topic}.{{until_next}}"]} for topic in _TOPICS},
+    "opt_out": " Reply R to stop.",
+    "defaults": {"state": "in progress"},
+    "lengths": {"state": 24},
+    "phrases": {"until_next": " More within {next}.", "chosen": " Your choice: {choice}."},
+    "choices": {"refund": "refund", "wait": "wait"},
+    "texts": {
+        **{topic: {"sms": [f"Order {{order_no}}: {topic}.{{until_next}}"]} for topic in _TOPICS},
+        "paid": {"sms": ["Order {order_no}: paid.{until_next}"], "explain": " We pack it next."},
+        "late": {
+            "sms": {"calm": ["Order {order_no}: late.{until_next}"], "amends": ["Sorry for {order_no}, a coupon."]}
+        },
+        "status": {"sms": ["Order {order_no}: {state}."]},
+        "noted": {"sms": ["Order {order_no}: noted.{chosen}"]},
+    },
 }
 
 
@@ -106,9 +147,15 @@ def problems(wording: Mapping[str, Any] | None = None, **changes: object) -> lis
     return [(".".join(map(str, problem.path)), problem.message, problem.remedy) for problem in found]
 
 
-def event(kind: str, at_s: float = 0, *, no: str = "A1", name: str = "", late_s: float = 0, **data: object) -> Event:
-    """An event as intake reads it, heard `at_s` seconds after noon, `late_s` seconds after it happened."""
+def event(
+    kind: str, at_s: float = 0, *, no: str = "A1", name: str = "", late_s: float = 0, sender: str = "", **data: object
+) -> Event:
+    """An event as intake reads it, heard `at_s` seconds after noon, `late_s` seconds after it happened.
+
+    `sender` is the role that sent a reply, `from` on the wire.
+    """
     at = NOON + timedelta(seconds=at_s)
+    data |= {"from": sender} if sender else {}
     wire = {
         "specversion": "1.0", "id": name or f"{kind}@{at_s}", "source": "shop", "type": kind, "subject": no,
         "time": at - timedelta(seconds=late_s), "data": data, "playbook": "small",
@@ -140,7 +187,9 @@ def names(effects: tuple[Effect, ...]) -> list[str]:
 
 
 def _subject(effect: Effect) -> str:
-    for field in ("notice", "case", "name", "id"):
+    if isinstance(effect, WithdrawNotice):
+        return " ".join(effect.notice.withdraws)
+    for field in ("notice", "amends", "case", "name", "id"):
         value = getattr(effect, field, None)
         if value is not None:
             found = getattr(value, "topic", None) or getattr(value, "anomaly", None) or value

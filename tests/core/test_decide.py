@@ -13,13 +13,16 @@ from orderbell.core.model import (
     Anomaly,
     Case,
     ClearTimer,
+    Compensate,
     Decision,
+    Notice,
     OpenCase,
     Order,
     Party,
     Reason,
     SendNotice,
     SetTimer,
+    WithdrawNotice,
 )
 from orderbell.core.playbook import Playbook
 from tests.core.samples import BUYER, NOON, after, event, names, order, playbook
@@ -172,7 +175,7 @@ def test_promise_moves_its_deadlines() -> None:
     late = due(BOOK, warned.order, "passed", 10 * HOUR)
     assert (told(late), light(BOOK, late.order)) == ([("ann", "late", "sorry")], "red")
     moved = after(BOOK, promised(11 * HOUR, 20 * HOUR), begin=late.order)
-    assert names(moved.effects)[:2] == ["CloseAnomaly lateness", "CloseCase "]
+    assert names(moved.effects)[:3] == ["WithdrawNotice late", "CloseAnomaly lateness", "CloseCase "]
     assert moved.order.timers == {"near": NOON + timedelta(hours=19), "passed": NOON + timedelta(hours=20)}
     again = due(BOOK, moved.order, "passed", 20 * HOUR)
     assert open_now(again) == ["lateness"]
@@ -227,7 +230,7 @@ def test_anomaly_clears_by_event() -> None:
     """The event that puts it right closes the anomaly and its cases; it may open again."""
     events = [event("order.placed"), event("stock.short", 1), event("stock.restored", 2)]
     cleared = after(BOOK, *events)
-    assert names(cleared.effects)[:2] == ["CloseAnomaly short", "CloseCase "]
+    assert names(cleared.effects)[:3] == ["WithdrawNotice late", "CloseAnomaly short", "CloseCase "]
     assert (cleared.order.cases, cleared.order.anomalies) == ((), ())
     assert open_now(after(BOOK, event("stock.short", 3), begin=cleared.order)) == ["short"]
 
@@ -298,7 +301,7 @@ def test_case_when_acknowledged_by_its_id() -> None:
 def test_case_when_resolved(case: str) -> None:
     """A case that is resolved ends its anomaly and all its cases."""
     before, decision = staffed("case.resolved", case=case)
-    assert names(decision.effects)[:3] == ["CloseAnomaly short", "CloseCase ", "CloseCase "]
+    assert names(decision.effects)[:4] == ["WithdrawNotice late", "CloseAnomaly short", "CloseCase ", "CloseCase "]
     assert (decision.order.anomalies, decision.order.cases, len(before.cases)) == ((), (), 2)
 
 
@@ -347,3 +350,156 @@ def test_rule_with_a_mark_and_a_stage() -> None:
     book = replace(BOOK, rules={**BOOK.rules, "parcel.shipped": (rule,)})
     decision = after(book, event("parcel.shipped", 3))
     assert (decision.order.stage, decision.order.marks) == ("shipped", {"left": NOON + timedelta(seconds=3)})
+
+
+def withdrawn(decision: Decision) -> list[Notice]:
+    """What a decision takes back."""
+    return [effect.notice for effect in decision.effects if isinstance(effect, WithdrawNotice)]
+
+
+def test_news_whose_reason_has_gone_are_taken_back() -> None:
+    """An anomaly that ends takes back what it told, from everybody it told, for the version it ends with."""
+    parties = (*BUYER, Party("family", "eve"), Party("giver", "ann"), Party("consignor", "con"))
+    cleared = after(BOOK, event("stock.short"), event("stock.restored", 60), parties=parties)
+    found = withdrawn(cleared)
+    assert [(one.contact, one.withdraws, one.version) for one in found] == [
+        ("ann", ("late",), 2),
+        ("eve", ("late",), 2),
+    ]
+    assert {one.id for one in found}.isdisjoint(
+        effect.notice.id for effect in cleared.effects if isinstance(effect, SendNotice)
+    )
+    only_giver = playbook(notices={"late": {"to": "giver"}})
+    assert [
+        one.contact
+        for one in withdrawn(after(only_giver, event("stock.short"), event("stock.restored", 60), parties=parties))
+    ] == ["ann"]
+
+
+def test_news_that_are_out_of_date_anyway_are_not_taken_back() -> None:
+    """After their time nothing can be waiting, nor where nothing was told."""
+    late = after(BOOK, event("stock.short"), event("stock.restored", 25 * HOUR))
+    assert withdrawn(late) == []
+    silent = playbook(anomalies={"short": {"tell": []}})
+    assert withdrawn(after(silent, event("stock.short"), event("stock.restored", 60))) == []
+
+
+def test_anomaly_clears_only_where_the_condition_holds() -> None:
+    """An event with a condition clears what it speaks of, and nothing else."""
+    short = [event("payment.succeeded"), event("stock.short", 1)]
+    assert open_now(after(BOOK, *short, event("choice.made", 2, option="wait"))) == ["short"]
+    refund = after(BOOK, *short, event("choice.made", 2, option="refund"))
+    assert (open_now(refund), told(refund)) == ([], [("ann", "noted", "calm")])
+
+
+def amended(decision: Decision) -> list[tuple[str, str, int]]:
+    """The amends that a decision hands out."""
+    found = [effect.amends for effect in decision.effects if isinstance(effect, Compensate)]
+    return [(one.contact, one.topic, one.value_fen) for one in found]
+
+
+GIVER = (Party("buyer", "ann", "new"), Party("giver", "gil", "new"))
+
+
+def test_amends_are_made_once_and_only_to_the_principal() -> None:
+    """Whom the order is about is offered amends once; later, and beside them, people hear an apology."""
+    book = playbook(notices={"late": {"to": ["buyer", "giver"]}})
+    first = after(book, event("stock.short"), parties=GIVER)
+    assert told(first) == [("ann", "late", "amends"), ("gil", "late", "sorry")]
+    assert amended(first) == [("ann", "late", 1000)]
+    [effect] = [effect for effect in first.effects if isinstance(effect, Compensate)]
+    assert (effect.reason, effect.amends.kind) == (Reason.AMENDS_PROMISED, "coupon")
+    assert (effect.amends.promised_at, effect.amends.valid_until) == (NOON, NOON + timedelta(days=30))
+    again = after(book, event("payment.expired", 60), begin=first.order, parties=GIVER)
+    assert (told(again), amended(again)) == ([("ann", "late", "sorry"), ("gil", "late", "sorry")], [])
+    assert first.order.amends == again.order.amends == ("ann",)
+
+
+def test_amends_without_words_are_not_handed_out() -> None:
+    """Where no text offers amends nothing is owed, and a later one may still offer them."""
+    book = playbook({"texts": {"late": {"sms": ["Order {order_no} is late."]}}})
+    decision = after(book, event("stock.short"), parties=GIVER)
+    assert told(decision)[0] == ("ann", "late", "amends")
+    assert (amended(decision), decision.order.amends) == ([], ())
+
+
+def test_tone_of_a_tier_is_the_least() -> None:
+    """A tier hears at least its tone; a graver moment is not made lighter."""
+    book = playbook(notices={"late": {"tiers": {"vip": {"tone": "sorry"}}}})
+    assert told(after(book, event("stock.short"), parties=VIP)) == [("ann", "late", "sorry")]
+    assert told(after(book, event("stock.short"))) == [("ann", "late", "calm")]
+    grave = playbook(anomalies={"short": {"tone": "amends"}}, notices={"late": {"tiers": {"vip": {"tone": "sorry"}}}})
+    assert told(after(grave, event("stock.short"), parties=VIP)) == [("ann", "late", "amends")]
+
+
+def values(decision: Decision) -> dict[str, str | int]:
+    """The values of the first notice."""
+    return next(effect.notice.values for effect in decision.effects if isinstance(effect, SendNotice))
+
+
+def replied(text: str, at_s: float = 60, **data: Any) -> Event:  # noqa: ANN401 - fields of any event
+    """A reply of Ann."""
+    return event("reply.received", at_s, text=text, **data)
+
+
+def test_state_is_that_of_the_worst_words() -> None:
+    """A question how things stand is answered by the anomaly that has words for it, else by the stage."""
+    well = after(BOOK, event("order.placed"), replied("查询"))
+    assert values(well) == {"order_no": "A1", "state": "placed"}
+    wrong = after(BOOK, event("order.placed"), event("stock.short", 1), replied("status"))
+    assert values(wrong)["state"] == "anomaly.short"
+    assert (
+        values(after(BOOK, event("payment.succeeded"), event("risk.flagged", 1), replied("status")))["state"] == "paid"
+    )
+
+
+def test_answer_goes_only_to_who_asked() -> None:
+    """Whoever asks is answered, the others are spared; without a sender the principal asked; a stranger hears nothing."""
+    parties = (*BUYER, Party("family", "eve"))
+    asked = [event("order.placed"), replied("查询", sender="family")]
+    assert told(after(BOOK, *asked, parties=parties)) == [("eve", "status", "calm")]
+    assert told(after(BOOK, event("order.placed"), replied("查询"), parties=parties)) == [("ann", "status", "calm")]
+    assert told(after(BOOK, event("order.placed"), replied("查询", sender="x"), parties=parties)) == []
+
+
+def test_choice_is_named_in_the_answer() -> None:
+    """What was chosen stands in the words; a reply that became a choice is decided as one."""
+    decision = after(BOOK, event("payment.succeeded"), event("stock.short", 1), replied("2"))
+    assert (values(decision), open_now(decision)) == ({"choice": "refund", "order_no": "A1"}, [])
+    [notice] = [effect.notice for effect in decision.effects if isinstance(effect, SendNotice)]
+    assert notice.cause == "choice.made"
+
+
+def test_notice_carries_the_version_of_its_order() -> None:
+    """What is told later of an order has a higher version, which tells old news from new at one instant."""
+    first = after(BOOK, event("stock.short"))
+    second = after(BOOK, event("stock.restored", 0), begin=first.order)
+    versions = [effect.notice.version for found in (first, second) for effect in found.effects
+                if isinstance(effect, SendNotice | WithdrawNotice)]  # fmt: skip
+    assert versions == [1, 2, 2]
+
+
+def test_news_are_not_taken_back_while_another_anomaly_tells_them() -> None:
+    """What two anomalies tell is only out of date when both are over."""
+    both = after(BOOK, event("order.placed"), event("payment.expired", 1), event("stock.short", 2))
+    assert open_now(both) == ["overdue", "short"]
+    cleared = after(BOOK, event("stock.restored", 3), begin=both.order)
+    assert (open_now(cleared), withdrawn(cleared)) == (["overdue"], [])
+
+
+def test_anomaly_opens_only_where_the_condition_holds() -> None:
+    """An event with a condition opens what it speaks of, and says its own reason."""
+    book = playbook(
+        {"phrases": {"why": " ({reason})"}, "texts": {"late": {"sms": ["Order {order_no}{why}."]}}},
+        anomalies={"short": {"opens": [{"on": "risk.flagged", "when": 'event.reason == "odd"'}]}},
+    )
+    odd = after(book, event("risk.flagged", reason="odd"))
+    assert (open_now(odd), values(odd)) == (["short"], {"order_no": "A1", "reason": "odd"})
+    assert open_now(after(book, event("risk.flagged", reason="even"))) == []
+
+
+def test_timer_of_a_stage_that_has_passed() -> None:
+    """A timer that is left from an earlier stage does nothing."""
+    left = order("paid", timers={"unpaid": NOON})
+    decision = due(BOOK, left, "unpaid", 1800)
+    assert (decision.verdict, open_now(decision), decision.order.timers) == (Reason.TIMER_GONE, [], {})

@@ -143,3 +143,28 @@ def test_scan_when_older_or_after_the_end() -> None:
     assert folded(done, "parcel.scanned", at_s=95, tracking_no="T1", phase="in_transit") is None
     assert known(folded(done, "parcel.scanned", at_s=95, tracking_no="T1", phase="returning")).phase == "returning"
     assert known(folded(done, "parcel.scanned", at_s=95, tracking_no="T1", phase="returned")).phase == "returned"
+
+
+@pytest.mark.parametrize(
+    ("until", "days", "zone", "found"),
+    [
+        (datetime(2026, 3, 7, 22, 59, 59, tzinfo=UTC), 2, "Europe/Berlin", datetime(2026, 3, 9, 22, 59, 59, tzinfo=UTC)),
+        (datetime(2026, 3, 28, 22, 59, 59, tzinfo=UTC), 1, "Europe/Berlin", datetime(2026, 3, 29, 21, 59, 59, tzinfo=UTC)),
+        (datetime(2026, 10, 24, 21, 59, 59, tzinfo=UTC), 1, "Europe/Berlin", datetime(2026, 10, 25, 22, 59, 59, tzinfo=UTC)),
+        (datetime(2026, 3, 28, 22, 59, 59, tzinfo=UTC), 1, "UTC", datetime(2026, 3, 29, 22, 59, 59, tzinfo=UTC)),
+    ],
+)  # fmt: skip
+def test_extension_goes_by_the_calendar(until: datetime, days: int, zone: str, found: datetime) -> None:
+    """A consignment is longer by days, not by hours: it still ends with the day when the clocks change."""
+    extended = known(folded(order(until=until), "choice.made", zone=zone, option="extend", days=days))
+    assert extended.until == found
+
+
+def test_extension_when_there_is_nothing_to_extend() -> None:
+    """Without an end, without days, or with another choice nothing moves; nor does the end of all time."""
+    ends = order(until=NOON)
+    assert known(folded(order(), "choice.made", option="extend", days=3)).until is None
+    assert known(folded(ends, "choice.made", option="extend")) == ends
+    assert known(folded(ends, "choice.made", option="refund", days=3)) == ends
+    last = order(until=datetime.max.replace(tzinfo=UTC))
+    assert known(folded(last, "choice.made", option="extend", days=3)) == last

@@ -29,6 +29,14 @@ def test_playbook_that_keeps_its_promises() -> None:
         ({"notices": {"paid": {"valid_for": "4m"}}}, "notices.paid.valid_for", "is out of date before it has to be told", "lengthen `valid_for`"),
         ({"notices": {"paid": {"level": "all"}}}, "notices.paid.level", "is mandatory, yet few would hear it", "drop `level`"),
         ({"notices": {"paid": {"channels": []}}}, "notices.paid.channels", "has no channel", "name at least one channel"),
+        ({"region": "cn"}, "region", "there are no phone numbers of a region 'cn'", "write two letters"),
+        ({"marketing": {"hours": "9-20"}}, "marketing.hours", "'9-20' are no hours", "write such as 09:00-20:00"),
+        ({"notices": {"paid": {"after": "late"}}}, "notices.paid.after", "is mandatory, yet kept from those", "drop `after`"),
+        ({"notices": {"paid": {"lane": "marketing"}}}, "notices.paid.lane", "in the lane 'marketing'", "belong together"),
+        ({"notices": {"paid": {"tiers": {"vip": {"channels": []}}}}}, "notices.paid.tiers.vip.channels", "has no channel", "name at least one"),
+        ({"asks": {"price": {"yes": "sure"}}}, "asks.price", "the answer 'sure' leads to nothing", "add a rule `{on: choice.made"),
+        ({"asks": {"stock": {"choices": ["wait", "swap"]}}}, "asks.stock", "the answer 'swap' leads to nothing", "event.option"),
+        ({"asks": {"expiry": {"extend_days_max": 9}}, "rules": SPEC["rules"][:6]}, "asks.expiry", "the answer 'extend' leads to nothing", "add a rule"),
         ({"notices": {"fresh": {"to": "buyer", "category": "may"}}}, "notices.fresh.channels",
          "has no wording for sms in en", "add `fresh:` with a text for sms to the wording of en"),
         ({"notices": {"paid": {"covers": ["shipped"]}}}, "notices.paid.covers", "'paid' covers itself", "let the later news"),
@@ -50,10 +58,32 @@ def test_lint_refuses_an_sms_that_may_be_too_long() -> None:
     assert problems({"texts": {"paid": {"sms": [LONG, "Order {order_no} is paid."]}}}) == []
 
 
+def test_lint_proves_the_ways_of_tiers() -> None:
+    """A channel that only one tier uses needs words, and its SMS must fit as well."""
+    vip = {"price": {"tiers": {"vip": {"channels": ["sms"], "also": ["email"]}}}}
+    assert problems({"texts": {"price": {"sms": [LONG]}}}) == []
+    assert [path for path, _, _ in problems({"texts": {"price": {"sms": [LONG]}}}, notices=vip)] == [
+        "wording.en.texts.price.sms.0"
+    ]
+    push_only = {"texts": {"price": {"sms": ..., "push": "Price"}}}
+    assert {said for _, said, _ in problems(push_only, notices=vip)} >= {"has no wording for sms in en"}
+
+
+def test_lint_takes_any_rule_or_anomaly_for_an_ear() -> None:
+    """An answer may move the order or open an anomaly; a rule without a condition names none."""
+    option = 'event.option == "sure"'
+    rule, opens = {"on": "choice.made", "when": option}, {"opens": [{"on": "choice.made", "when": option}]}
+    sure = {"price": {"yes": "sure"}}
+    assert problems(asks=sure, rules=[*SPEC["rules"], rule]) == []
+    assert problems(asks=sure, anomalies={"price": opens}) == []
+    deaf = {"opens": [{"on": "choice.made"}]}
+    assert len(problems(asks=sure, anomalies={"price": deaf})) == 1
+
+
 def test_lint_counts_the_opt_out_line_of_marketing() -> None:
     """What only just fits is too long once it is marketing."""
     text = "Order {order_no} " + "x" * 55
-    changes = {"paid": {"category": "ads"}}
+    changes = {"paid": {"category": "ads", "lane": "marketing"}}
     wording = {"opt_out": " Reply R to stop", "texts": {"paid": {"sms": [text]}}}
     assert problems(wording) == []
     assert [path for path, _, _ in problems(wording, notices=changes)] == ["wording.en.texts.paid.sms.0"]
@@ -70,4 +100,3 @@ def test_covers_over_several_steps_are_followed_once() -> None:
     """Two ways to the same covered topic are no circle."""
     covers = {"cancelled": {"covers": ["shipped", "paid", "late"]}, "late": {"covers": ["paid"]}}
     assert problems(notices=covers) == []
-    assert len(SPEC["notices"]) == 5

@@ -5,11 +5,16 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from orderbell.core.events import ChannelName
 from orderbell.core.model import (
     Anomaly,
-    ChannelName,
     Contact,
+    EndpointState,
+    History,
+    Told,
+    Try,
     decode_contact,
+    decode_history,
     decode_notice,
     decode_order,
     derive_id,
@@ -29,6 +34,16 @@ def test_contact_endpoint_of_channel(channel: ChannelName, address: str) -> None
     assert person.key == ("acme", "ann")
 
 
+@pytest.mark.parametrize(
+    ("state", "address"),
+    [("verified", "+86138"), ("bounced", "+86138"), ("blocked", ""), ("landline", ""), ("invalid", "")],
+)
+def test_contact_endpoint_that_is_dead(state: EndpointState, address: str) -> None:
+    """An address that will never work is none; the other channels and the inbox stay."""
+    person = Contact("acme", "ann", "+86138", app="app:1", states={"sms": state})
+    assert (person.endpoint("sms"), person.endpoint("push"), person.endpoint("inbox")) == (address, "app:1", "ann")
+
+
 def test_order_says_its_anomalies_and_next_timer() -> None:
     """An open anomaly is found by name, and the first timer is the next."""
     found = Anomaly("short", NOON, "stock.short")
@@ -43,6 +58,12 @@ def test_state_comes_back_from_storage() -> None:
     assert decode_order(encode_state(whole)) == whole
     assert decode_notice(encode_state(notice("paid"))) == notice("paid")
     assert decode_contact(encode_state(contact(mute=("may",)))) == contact(mute=("may",))
+    tried = notice("paid", tried=(Try("sms", b"1" * 16, NOON),), withdraws=("late",), version=7)
+    assert decode_notice(encode_state(tried)) == tried
+    person = contact(states={"sms": "blocked"}, checked_at=NOON, order_count=3)
+    assert decode_contact(encode_state(person)) == person
+    history = History((Told(NOON, "A1", "paid", "service", "sms"),), NOON)
+    assert decode_history(encode_state(history)) == history
     assert encode_state(whole) == encode_state(msgspec.structs.replace(whole))
 
 

@@ -3,38 +3,13 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import msgspec
 import pytest
 
-from orderbell.core.model import ChannelName, Contact, Notice, Plan, Reason
-from orderbell.core.plan import compose, plan
-from orderbell.core.playbook import Playbook
+from orderbell.core.model import Notice, Reason
+from orderbell.core.plan import compose
+from tests.core.planning import BOOK, NIGHT, planned, sent, short
 from tests.core.samples import NOON, WORDING, contact, notice, playbook
-
-BOOK = playbook()
-ALL: frozenset[ChannelName] = frozenset({"sms", "email", "push", "wechat", "inbox"})
-NIGHT = "11:00-20:00"  # in UTC, about noon
-
-
-def planned(
-    *notices: Notice,
-    who: Contact | None = None,
-    at_s: float = 0,
-    channels: frozenset[ChannelName] = ALL,
-    book: Playbook = BOOK,
-) -> Plan:
-    """A plan for Ann."""
-    zone = contact(timezone="UTC") if who is None else who
-    return plan({"small": book}, zone, notices, NOON + timedelta(seconds=at_s), channels)
-
-
-def short(found: Plan) -> list[tuple[str, str, Reason]]:
-    """The fates in short."""
-    return [(fate.notice.topic, fate.kind, fate.reason) for fate in found.fates]
-
-
-def sent(found: Plan) -> list[tuple[str, str]]:
-    """The messages in short."""
-    return [(message.topic, message.channel) for message in found.messages]
 
 
 def test_notice_goes_out_when_due() -> None:
@@ -48,7 +23,7 @@ def test_notice_goes_out_when_due() -> None:
 def test_channels_fall_back_and_add() -> None:
     """Without a phone the inbox takes it; `also` adds a channel, and never twice the same."""
     assert sent(planned(notice("paid"), who=contact(phone=""))) == [("paid", "inbox")]
-    assert sent(planned(notice("paid"), channels=frozenset({"inbox"}))) == [("paid", "inbox")]
+    assert sent(planned(notice("paid"), channels=("inbox",))) == [("paid", "inbox")]
     assert sent(planned(notice("late"), who=contact(app="app:1"))) == [("late", "sms"), ("late", "push")]
     assert sent(planned(notice("late"), who=contact())) == [("late", "sms")]
     twice = playbook(notices={"late": {"channels": ["push"]}})
@@ -58,7 +33,7 @@ def test_channels_fall_back_and_add() -> None:
 def test_mandatory_notice_always_has_the_inbox() -> None:
     """What a person must hear falls to the inbox in the end; the rest is dropped where no channel is left."""
     assert sent(planned(notice("cancelled"), who=contact(phone=""))) == [("cancelled", "inbox")]
-    nowhere = planned(notice("price"), who=contact(frequency="all"), channels=frozenset({"sms"}))
+    nowhere = planned(notice("price"), who=contact(frequency="all"), channels=("sms",))
     assert short(nowhere) == [("price", "dropped", Reason.NO_ENDPOINT)]
 
 
@@ -105,6 +80,16 @@ def test_notice_waits_for_the_one_that_covers_it() -> None:
     assert sent(planned(paid, shipped, at_s=61)) == [("shipped", "sms")]
     muted = planned(paid, shipped, at_s=61, who=contact(mute=("may",)))
     assert sorted(short(muted)) == [("paid", "sent", Reason.SENT), ("shipped", "dropped", Reason.MUTED)]
+
+
+def test_two_deadlines_that_tell_the_same_at_once() -> None:
+    """Of late and very late only the graver is told; what an event tells again is told again."""
+    late = msgspec.structs.replace(notice("late"), tone="sorry", cause="deadline passed", version=3)
+    very = msgspec.structs.replace(notice("late", id=b"v" * 16), tone="amends", cause="deadline grave", version=2)
+    assert sorted(short(planned(late, very))) == [("late", "merged", Reason.COVERED), ("late", "sent", Reason.SENT)]
+    assert [message.notices for message in planned(late, very).messages] == [(very.id,)]
+    told = [msgspec.structs.replace(one, cause="stock.short") for one in (late, very)]
+    assert len(planned(*told).messages) == 2
 
 
 def test_notice_when_what_covers_it_is_held() -> None:

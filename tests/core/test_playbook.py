@@ -16,7 +16,7 @@ from orderbell.core.playbook import (
     oldest_open_parcel,
 )
 from orderbell.core.wording import WordingSpec
-from tests.core.samples import NOON, SPEC, WORDING, compiled, order, playbook, problems
+from tests.core.samples import NOON, SPEC, WORDING, compiled, contact, order, playbook, problems
 
 
 def test_playbook_compiles() -> None:
@@ -34,15 +34,67 @@ def test_playbook_compiles() -> None:
     assert book.deadlines_at["delivered"] == ()
     assert book.deadlines["near"].is_warning
     assert book.roles == {"buyer", "giver"}
-    assert book.clears["payment.succeeded"] == {"overdue"}
+    assert book.clears["payment.succeeded"] == (("overdue", None),)
+    assert [(name, when is None) for name, when in book.clears["choice.made"]] == [("short", False)]
     assert book.notices["late"].mandatory
     assert book.notices["late"].variables == ("next", "order_no")
 
 
 def test_entries_are_switched_off_by_null() -> None:
     """An anomaly or deadline that is `null` is not there."""
-    book = playbook(anomalies={"overdue": None}, deadlines={"unpaid": None})
+    book = playbook(anomalies={"overdue": None}, deadlines={"unpaid": None}, asks={"price": None}, caps={"storm": None})
     assert ("overdue" in book.anomalies, "unpaid" in book.deadlines) == (False, False)
+    assert ([ask.name for ask in book.asks], [cap.name for cap in book.caps]) == (
+        ["stock", "expiry"],
+        ["urgent", "order", "ads"],
+    )
+
+
+def test_questions_caps_and_tiers_compile() -> None:
+    """A question stands in all open stages unless it says which; a cap without lanes counts all of them."""
+    book = playbook()
+    price, stock, expiry = book.asks
+    assert (price.yes, price.no, price.stages) == ("agree", "decline", frozenset({"placed", "paid", "shipped"}))
+    assert (stock.choices, expiry.extend_days_max, expiry.stages) == (
+        ("wait", "refund"),
+        30,
+        frozenset({"placed", "paid"}),
+    )
+    storm, *_, ads = book.caps
+    assert (storm.per, storm.most, storm.within, storm.lanes, storm.then) == (
+        "topic",
+        2,
+        timedelta(hours=1),
+        frozenset(),
+        "inbox",
+    )
+    assert (ads.lanes, ads.then) == (frozenset({"marketing"}), "delay")
+    assert [(tier, rule.test(contact(order_count=3))) for tier, rule in book.tiers] == [("vip", True)]
+    assert book.review is not None
+    assert (book.review.topic, book.review.every) == ("review", timedelta(days=180))
+    assert (book.amends.kind, book.amends.value_fen, book.amends.valid_for) == ("coupon", 1000, timedelta(days=30))
+    assert playbook(review=None).review is None
+
+
+def test_topics_have_a_way_for_every_tier() -> None:
+    """What a tier does not say stays; a topic knows whether its words offer amends, and who refers to it."""
+    book = playbook()
+    late = book.notices["late"]
+    assert {tier: (way.channels, way.also, way.tone) for tier, way in late.ways.items()} == {
+        "new": (late.channels, ("push",), "amends"),
+        "regular": (late.channels, ("push",), None),
+        "vip": (("wechat", "sms"), ("email",), None),
+    }
+    assert (late.amends, book.notices["paid"].amends) == (True, False)
+    assert (book.notices["restored"].after, book.after) == (frozenset({"late"}), frozenset({"late"}))
+    assert (book.notices["offer"].marketing, book.notices["review"].fallback) == (True, False)
+
+
+def test_anomaly_knows_how_long_its_news_can_wait() -> None:
+    """What an anomaly tells is taken back only while it can be waiting."""
+    book = playbook(anomalies={"short": {"tell": ["late", "paid"]}})
+    assert (book.anomalies["short"].pending_max, book.anomalies["short"].says) == (timedelta(hours=24), True)
+    assert (book.anomalies["price"].pending_max, book.anomalies["price"].says) == (timedelta(0), False)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +120,29 @@ def test_entries_are_switched_off_by_null() -> None:
         ({"deadlines": {"near": {"open": "x"}}}, "deadlines.near.open", "there is no anomaly 'x'", "use one of: overdue,"),
         ({"deadlines": {"near": {"when": "order.stage =="}}}, "deadlines.near.when", "(column", ""),
         ({"anomalies": {"short": {"clears_at": "x"}}}, "anomalies.short.clears_at", "there is no stage 'x'", "use one of: placed,"),
-        ({"anomalies": {"short": {"clears": "x"}}}, "anomalies.short.clears", "there is no event type 'x'", "use one of: order.placed,"),
+        ({"anomalies": {"short": {"clears": "x"}}}, "anomalies.short.clears.0", "there is no event type 'x'", "use one of: order.placed,"),
         ({"anomalies": {"short": {"tell": "x"}}}, "anomalies.short.tell", "there is no notice 'x'", "use one of: paid,"),
         ({"anomalies": {"short": {"opens": [{"on": "x"}]}}}, "anomalies.short.opens.0.on", "there is no event type 'x'", "use one of"),
         ({"anomalies": {"short": {"call_back": "event.reason == 'x'"}}}, "anomalies.short.call_back", "(column 1)", ""),
+        ({"anomalies": {"short": {"clears": [{"on": "item.sold", "when": "event.x"}]}}}, "anomalies.short.clears.0.when", "no attribute `x`", ""),
+        ({"rules": [{"on": "item.sold", "answer": "x"}]}, "rules.0.answer", "there is no notice 'x'", "use one of: paid,"),
+        ({"notices": {"paid": {"after": "x"}}}, "notices.paid.after", "there is no notice 'x'", "use one of: paid,"),
+        ({"asks": {"price": {"while": "lunch"}}}, "asks.price.while", "there is no moment 'lunch'", "use one of: stage"),
+        ({"asks": {"price": {"while": "mark:x"}}}, "asks.price.while", "there is no mark 'x'", "use one of: price_open"),
+        ({"asks": {"price": {"in": "x"}}}, "asks.price.in", "there is no stage 'x'", "use one of: placed,"),
+        ({"asks": {"price": {"yes": "", "no": ""}}}, "asks.price", "no reply answers this question", "add yes, no, choices"),
+        ({"asks": {"stock": {"choices": ["a", "b", "c", "d"]}}}, "asks.stock.choices", "4 choices", "offer 3 at most"),
+        ({"caps": {"storm": {"most": 0}}}, "caps.storm.most", "0 tellings cannot be counted", "write 1 to 100"),
+        ({"caps": {"storm": {"most": 101}}}, "caps.storm.most", "101 tellings cannot be counted", "write 1 to 100"),
+        ({"caps": {"storm": {"within": "15d"}}}, "caps.storm.within", "longer than what is remembered", "write 14d at most"),
+        ({"caps": {"storm": {"within": "soon"}}}, "caps.storm.within", "'soon' is no span of time", "write a number"),
+        ({"caps": {"storm": {"lanes": "fast"}}}, "caps.storm.lanes", "there is no lane 'fast'", "use one of: critical,"),
+        ({"tiers": {"vip": "contact.phone == '1'"}}, "tiers.vip", "no attribute `phone`", "known: "),
+        ({"tiers": {"vip": "order.amount_fen > 1"}}, "tiers.vip", "(column 1)", ""),
+        ({"review": {"tell": "x"}}, "review.tell", "there is no notice 'x'", "use one of: paid,"),
+        ({"review": {"every": "often"}}, "review.every", "'often' is no span of time", "write a number"),
+        ({"amends": {"value_fen": -1}}, "amends.value_fen", "amends of less than nothing", "write fen"),
+        ({"amends": {"valid_for": "ever"}}, "amends.valid_for", "'ever' is no span of time", "write a number"),
         ({"locale": "fr"}, "locale", "no wording for the locale fr", "add its wording file"),
         ({"brand": {"fr": "X"}}, "brand", "no brand for the locale en", "add brand: {en: …}"),
     ],

@@ -8,8 +8,8 @@ import pytest
 
 from orderbell.core import turn as subject
 from orderbell.core.decide import decide
-from orderbell.core.events import Event, Person
-from orderbell.core.model import Contact, Decision, Order, Party, Reason
+from orderbell.core.events import ChannelName, Event, Person, Settled
+from orderbell.core.model import Consent, Contact, Decision, EndpointState, Order, Party, Reason
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Key, Shelf, Turn, contact_id, contact_keys, merge_contact, refuse_stray, run_turn
 from tests.core.samples import NOON, event, playbook
@@ -17,6 +17,7 @@ from tests.core.samples import NOON, event, playbook
 BOOK = playbook()
 ANN = {"buyer": {"phone": "+86 138 1234"}}
 A1 = ("acme", "A1")
+SHELVES = {"acme": Shelf({"small": BOOK}, "small")}
 
 
 def turned(
@@ -151,9 +152,46 @@ def test_contact_keys_of_a_batch() -> None:
     """The host loads the people whom events name, and those known in the same role."""
     first = turned(event("order.placed", people=ANN))
     old = first.orders[A1].parties[0].contact
-    keys = contact_keys([event("link.clicked", people={"buyer": {"id": "u1"}}), event("link.clicked")], first.orders)
+    keys = contact_keys(
+        SHELVES, [event("link.clicked", people={"buyer": {"id": "u1"}}), event("link.clicked")], first.orders
+    )
     assert keys == {("acme", "u1"), ("acme", old)}
-    assert contact_keys([event("link.clicked", no="A9", people={"buyer": {"id": "u1"}})], {}) == {("acme", "u1")}
+    stranger = event("link.clicked", no="A9", people={"buyer": {"id": "u1"}})
+    assert contact_keys(SHELVES, [stranger], {}) == {("acme", "u1")}
+    family = event("link.clicked", people={"family": {"id": "u2"}})
+    assert contact_keys(SHELVES, [family], first.orders) == {("acme", "u2")}
+    lost = msgspec.structs.replace(stranger, playbook="nonsense")
+    assert contact_keys(SHELVES, [lost], {}) == {("acme", "u1")}
+
+
+def test_contact_keys_of_what_people_say_and_what_became_of_messages() -> None:
+    """A reply is about all people of its order, a settled message about the one it was for."""
+    first = turned(event("order.placed", people=ANN | {"family": {"id": "eve"}}))
+    buyer = first.orders[A1].parties[0].contact
+    assert contact_keys(SHELVES, [event("reply.received", text="T")], first.orders) == {
+        ("acme", buyer),
+        ("acme", "eve"),
+    }
+    assert contact_keys(SHELVES, [event("reply.received", text="T")], {}) == set()
+    assert contact_keys(SHELVES, [settled("failed", "sms", "eve")], {}) == {("acme", "eve")}
+
+
+def test_contact_keys_when_the_batch_names_the_playbook_only_once() -> None:
+    """People of an order that begins in the same batch are looked up as the turn will know them."""
+    shelf = Shelf({"small": BOOK, "german": playbook(region="DE", name="german")}, "small")
+    begins = msgspec.structs.replace(event("order.placed"), playbook="german")
+    people = {"buyer": Person(phone="0151 23456789")}
+    goes_on = msgspec.structs.replace(event("link.clicked", 1), playbook="", people=people)
+    keys = contact_keys({"acme": shelf}, [begins, goes_on], {})
+    assert keys == run_turn({"acme": shelf}, [begins, goes_on], {}, {}).contacts.keys()
+
+
+def settled(outcome: str, channel: ChannelName, name: str, at_s: float = 60, told_s: float | None = 60) -> Event:
+    """Word from dispatch of a message."""
+    at = NOON + timedelta(seconds=at_s)
+    told_at = None if told_s is None else NOON + timedelta(seconds=told_s)
+    data = Settled(outcome=outcome, topic="paid", channel=channel, contact=name, told_at=told_at)
+    return Event("acme", "orderbell", f"{outcome}{channel}{at_s}", "message.settled", "A1", at, at, data)
 
 
 def followed(*people: dict[str, object]) -> tuple[Turn, list[str]]:
@@ -169,15 +207,19 @@ def followed(*people: dict[str, object]) -> tuple[Turn, list[str]]:
 
 def test_person_when_only_wishes_or_a_mail_address_are_new() -> None:
     """News of somebody who is known by phone stay with that contact."""
-    turn, seen = followed({"phone": "1381234"}, {"locale": "en"}, {"email": "a@b"})
+    turn, seen = followed({"phone": "13812345678"}, {"locale": "en"}, {"email": "a@b"})
     assert len(set(seen)) == 1
-    assert turn.contacts["acme", seen[0]] == Contact("acme", seen[0], phone="1381234", email="a@b", locale="en")
+    assert turn.contacts["acme", seen[0]] == Contact(
+        "acme", seen[0], phone="+8613812345678", email="a@b", locale="en", checked_at=NOON + timedelta(seconds=2), order_count=1,
+    )  # fmt: skip
 
 
 def test_person_when_the_phone_is_another() -> None:
-    """Another phone is another contact: wishes come along, other addresses do not."""
-    turn, seen = followed({"phone": "1381234", "email": "a@b", "quiet": "22:00-08:00"}, {"phone": "1399999"})
-    assert turn.contacts["acme", seen[1]] == Contact("acme", seen[1], phone="1399999", quiet="22:00-08:00")
+    """Another phone is another contact: wishes come along, other addresses and what is known of them do not."""
+    turn, seen = followed({"phone": "13812345678", "email": "a@b", "quiet": "22:00-08:00"}, {"phone": "13912345678"})
+    assert turn.contacts["acme", seen[1]] == Contact(
+        "acme", seen[1], phone="+8613912345678", quiet="22:00-08:00", checked_at=NOON + timedelta(seconds=1), order_count=1,
+    )  # fmt: skip
     assert seen[0] != seen[1]
 
 
@@ -189,16 +231,235 @@ def test_person_when_the_mail_address_or_the_id_is_another() -> None:
 
 def test_person_when_the_contact_was_not_loaded() -> None:
     """A role whose contact the host does not have begins anew."""
-    first = turned(event("order.placed", people={"buyer": {"phone": "1381234"}}))
-    turn = turned(event("link.clicked", 1, people={"buyer": {"phone": "1399999"}}), orders=first.orders)
-    assert [one.phone for one in turn.contacts.values()] == ["1399999"]
+    first = turned(event("order.placed", people={"buyer": {"phone": "13812345678"}}))
+    turn = turned(event("link.clicked", 1, people={"buyer": {"phone": "13912345678"}}), orders=first.orders)
+    assert [one.phone for one in turn.contacts.values()] == ["+8613912345678"]
 
 
 def test_merge_keeps_what_is_not_said() -> None:
     """What an event does not say of a person stays; an empty list of muted kinds is said."""
-    before = Contact("acme", "ann", phone="1", mute=("may",), tier="vip")
-    assert merge_contact(before, Person()) is before
-    assert merge_contact(before, Person(phone="2", mute=())) == msgspec.structs.replace(before, phone="2", mute=())
+    before = Contact("acme", "ann", phone="+8613812345678", mute=("may",), tier="vip", states={"sms": "verified"})
+    assert merge_contact(before, Person(), NOON) is before
+    assert merge_contact(before, Person(phone="138-1234-5678", mute=("may",)), NOON) == before
+    assert merge_contact(before, Person(email="a@b", mute=()), NOON) == msgspec.structs.replace(
+        before, email="a@b", mute=(), checked_at=NOON
+    )
+
+
+def test_new_phone_resets_what_was_known_of_the_old_one() -> None:
+    """A number that never worked says nothing of another; those of other channels stay."""
+    before = Contact("acme", "ann", phone="+8613812345678", states={"sms": "blocked", "push": "bounced"})
+    new = merge_contact(before, Person(phone="13912345678"), NOON)
+    assert (new.phone, new.states, new.checked_at) == ("+8613912345678", {"push": "bounced"}, NOON)
+
+
+@pytest.mark.parametrize(
+    ("phone", "number", "state"),
+    [
+        ("010-62345678", "+861062345678", "landline"),
+        ("12", "12", "invalid"),
+        ("0049 151 23456789", "+4915123456789", None),
+        ("１３８ 1234 5678", "+8613812345678", None),
+    ],
+)
+def test_phone_that_takes_no_sms(phone: str, number: str, state: str | None) -> None:
+    """A landline or what is no number is kept as it is, and never tried by SMS."""
+    person = merge_contact(Contact("acme", "ann"), Person(phone=phone), NOON)
+    assert (person.phone, person.states.get("sms")) == (number, state)
+    assert person.endpoint("sms") == ("" if state else number)
+
+
+def test_wishes_and_endpoints_that_an_event_brings() -> None:
+    """All that is said of a person is kept; the tier that the shop sets is the shop's."""
+    said = Person(
+        email="a@b", app="app:1", wechat="wx:1", tier="new", locale="en", timezone="UTC", quiet="22:00-08:00",
+        mute=("may:sms",), frequency="calm",
+    )  # fmt: skip
+    assert merge_contact(Contact("acme", "ann"), said, NOON) == Contact(
+        "acme", "ann", email="a@b", app="app:1", wechat="wx:1", tier="new", locale="en", timezone="UTC",
+        quiet="22:00-08:00", mute=("may:sms",), frequency="calm", checked_at=NOON, tier_set=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("phone", "same"), [
+    ("138 1234 5678", True), ("+86 138-1234-5678", True), ("008613812345678", True), ("１３８１２３４５６７８", True),
+    ("13812345679", False),
+])  # fmt: skip
+def test_person_is_the_same_however_the_phone_is_written(phone: str, same: bool) -> None:
+    """The id comes from the E.164 form."""
+    assert (
+        contact_id("A1", "buyer", Person(phone=phone)) == contact_id("A2", "x", Person(phone="13812345678"))
+    ) is same
+
+
+def test_person_is_another_in_another_country() -> None:
+    """A number without a country code is one of the playbook's region."""
+    local = Person(phone="0151 23456789")
+    assert contact_id("A1", "buyer", local, region="DE") == contact_id("A1", "buyer", Person(phone="+4915123456789"))
+    assert contact_id("A1", "buyer", local, region="DE") != contact_id("A1", "buyer", local)
+    turn = turned(event("order.placed", people={"buyer": {"phone": "0151 23456789"}}), book=playbook(region="DE"))
+    assert [one.phone for one in turn.contacts.values()] == ["+4915123456789"]
+
+
+def test_id_of_a_person_is_blind() -> None:
+    """With a key nobody can find a person by trying numbers; another tenant's key gives another id."""
+    person, keys = Person(phone="13812345678"), {"acme": b"k" * 32, "other": b"o" * 32}
+    ids = {contact_id("A1", "buyer", person, key) for key in (b"", *keys.values())}
+    assert len(ids) == 3
+    first = event("order.placed", people={"buyer": {"phone": "13812345678"}})
+    turn = run_turn(SHELVES, [first], {}, {}, key_of=keys.__getitem__)
+    assert turn.contacts.keys() == {("acme", contact_id("A1", "buyer", person, keys["acme"]))}
+    assert contact_keys(SHELVES, [first], {}, keys.__getitem__) == turn.contacts.keys()
+    assert contact_id("A1", "buyer", Person(id="u1"), keys["acme"]) == "u1"
+
+
+def bought(*amounts_fen: int, book: Playbook = BOOK, **person: object) -> list[Contact]:
+    """Ann after each of her orders."""
+    contacts: dict[Key, Contact] = {}
+    seen: list[Contact] = []
+    for index, amount_fen in enumerate(amounts_fen):
+        one = event("order.placed", no=f"A{index}", amount_fen=amount_fen, people={"buyer": {"id": "ann", **person}})
+        contacts |= turned(one, contacts=contacts, book=book).contacts
+        seen.append(contacts["acme", "ann"])
+    return seen
+
+
+def test_tier_follows_the_orders() -> None:
+    """Orders and their sum make a person valued, by the rules of the playbook; what the shop says stays."""
+    assert [(one.tier, one.order_count) for one in bought(1, 1, 1)] == [("regular", 1), ("regular", 2), ("vip", 3)]
+    assert [(one.tier, one.spent_fen) for one in bought(60_000, 40_000)] == [("regular", 60_000), ("vip", 100_000)]
+    assert [one.tier for one in bought(1, 1, 1, tier="new")] == ["new", "new", "new"]
+    assert [one.tier for one in bought(1, 1, 1, book=playbook(tiers=...))] == ["regular"] * 3
+    newer = playbook(tiers={"new": "contact.order_count <= 1"})
+    assert [one.tier for one in bought(1, 1, 1, book=newer)] == ["new", "regular", "vip"]
+
+
+def test_tier_counts_orders_once_and_only_of_the_principal() -> None:
+    """Further events of an order, and being somebody else in it, are no further orders."""
+    both = {"buyer": {"id": "ann"}, "giver": {"id": "gil"}}
+    turn = turned(
+        event("order.placed", amount_fen=5, people=both), event("payment.succeeded", 1, amount_fen=5, people=both)
+    )
+    counts = {one.id: (one.order_count, one.spent_fen) for one in turn.contacts.values()}
+    assert counts == {"ann": (1, 5), "gil": (0, 0)}
+    assert turn.orders[A1].parties == (Party("buyer", "ann"), Party("giver", "gil"))
+
+
+def test_tier_counts_orders_whose_people_come_later() -> None:
+    """Who an order belongs to may be told after the order itself."""
+    turn = turned(event("order.placed", amount_fen=5), event("payment.succeeded", 1, people={"buyer": {"id": "ann"}}))
+    assert turn.contacts["acme", "ann"].order_count == 1
+
+
+def test_consent_is_kept_as_a_record() -> None:
+    """What an event says of consent is kept with time and source, each time that it changes."""
+    yes, no = {"buyer": {"id": "ann", "marketing": True}}, {"buyer": {"id": "ann", "marketing": False}}
+    turn = turned(
+        event("order.placed", people=yes), event("link.clicked", 5, people=yes), event("link.clicked", 9, people=no)
+    )
+    assert turn.consents == [
+        Consent("acme", "ann", "marketing", True, NOON, "event shop"),
+        Consent("acme", "ann", "marketing", False, NOON + timedelta(seconds=9), "event shop"),
+    ]
+
+
+def test_opt_out_stands_against_what_was_said_before_it() -> None:
+    """The last word counts, by when it was said and not by when it was heard."""
+    agrees = {"buyer": {"id": "ann", "marketing": True}}
+    before = event("payment.succeeded", 120, late_s=119, people=agrees)
+    turn = turned(event("order.placed", people=agrees), event("reply.received", 60, text="TD"), before)
+    assert turn.contacts["acme", "ann"].marketing == "no"
+
+
+def test_consent_is_not_inherited_by_another_number() -> None:
+    """A record of consent is there only where somebody gave it."""
+    agrees = event("order.placed", people={"buyer": {"phone": "13812345678", "marketing": True}})
+    turn = turned(agrees, event("link.clicked", 60, people={"buyer": {"phone": "13912345678"}}))
+    assert len(turn.contacts) == 2
+    assert [one.at for one in turn.consents] == [NOON]
+
+
+ANSWERED = {"buyer": {"id": "ann"}, "family": {"id": "eve"}}
+
+
+def answered(text: str, sender: str = "", **changes: object) -> tuple[Turn, Turn]:
+    """The turn of an order and of a reply to it."""
+    first = turned(event("order.placed", people=ANSWERED))
+    contacts = {key: msgspec.structs.replace(one, **changes) for key, one in first.contacts.items()}
+    reply = event("reply.received", 60, text=text, sender=sender)
+    return first, turned(reply, orders=first.orders, contacts=contacts)
+
+
+@pytest.mark.parametrize(("text", "given"), [("TD", False), ("回复 Ｔ", False), ("退订", False), ("START", True)])
+def test_opt_out_holds_from_that_moment(text: str, given: bool) -> None:
+    """A word is enough; it is kept as a record with its words, each time."""
+    _, turn = answered(text, marketing="no" if given else "yes")
+    assert turn.contacts["acme", "ann"].marketing == ("yes" if given else "no")
+    assert turn.consents == [
+        Consent("acme", "ann", "marketing", given, NOON + timedelta(seconds=60), "reply reply.received@60", text)
+    ]
+    _, again = answered(text, marketing="yes" if given else "no", states={"sms": "verified"})
+    assert (len(again.consents), again.contacts["acme", "ann"].marketing) == (1, "yes" if given else "no")
+
+
+def test_reply_proves_the_phone_of_whoever_sent_it() -> None:
+    """Who answers can be reached: a number that was given up is tried again."""
+    _, turn = answered("你好", sender="family", states={"sms": "blocked"})
+    assert {name: one.states for (_, name), one in turn.contacts.items()} == {"eve": {"sms": "verified"}}
+    assert turn.consents == []
+
+
+def test_reply_of_nobody_known() -> None:
+    """A reply from a role that the order does not have, to an order without people or to none changes no contact."""
+    assert answered("TD", sender="stranger")[1].contacts == {}
+    bare = turned(event("order.placed"))
+    assert turned(event("reply.received", 60, text="TD"), orders=bare.orders).consents == []
+    assert turned(event("reply.received", text="TD")).consents == []
+    first, _ = answered("TD")
+    assert turned(event("reply.received", 60, text="TD"), orders=first.orders).consents == []
+
+
+def test_reply_in_the_batch_of_its_order() -> None:
+    """An opt-out counts at once, also for a contact that the same batch brought."""
+    turn = turned(
+        event("order.placed", people={"buyer": {"id": "ann", "marketing": True}}), event("reply.received", 1, text="T")
+    )
+    assert (turn.contacts["acme", "ann"].marketing, [one.given for one in turn.consents]) == ("no", [True, False])
+    assert turn.new_contacts == {("acme", "ann")}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "before", "told_s", "state"),
+    [
+        ("rejected_recipient", {}, 60, "blocked"),
+        ("rejected_recipient", {"sms": "bounced"}, 60, "blocked"),
+        ("rejected_recipient", {"sms": "verified"}, None, "blocked"),
+        ("failed", {}, 60, "bounced"),
+        ("failed", {"sms": "blocked"}, 60, "blocked"),
+        ("failed", {"sms": "landline"}, 60, "landline"),
+        ("delivered", {}, 60, None),
+        ("rejected_recipient", {}, -1, None),
+    ],
+)
+def test_fate_of_a_message_tells_of_the_address(
+    outcome: str, before: dict[ChannelName, EndpointState], told_s: float | None, state: str | None
+) -> None:
+    """What a provider will never take is given up, what did not arrive comes later; a newer address is not concerned."""
+    ann = Contact("acme", "ann", phone="+8613812345678", states=before, checked_at=NOON)
+    one = settled(outcome, "sms", "ann", told_s=told_s)
+    turn = turned(one, orders=turned(event("order.placed")).orders, contacts={ann.key: ann})
+    assert turn.contacts.get(ann.key, ann).states.get("sms") == state
+    assert turned(one, orders=turned(event("order.placed")).orders).contacts == {}
+
+
+def test_turn_hands_over_withdrawals_and_amends() -> None:
+    """What is taken back goes the way of the notices, what is promised to those who hand it out."""
+    new = {"buyer": {"id": "ann", "tier": "new"}}
+    turn = turned(event("stock.short", people=new), event("stock.restored", 9))
+    assert [(one.topic, one.withdraws) for one in turn.notices] == [("late", ()), ("", ("late",)), ("restored", ())]
+    assert [(one.contact, one.order_no, one.kind, one.value_fen) for one in turn.amends] == [
+        ("ann", "A1", "coupon", 1000)
+    ]
 
 
 def test_stray_event_is_refused_at_the_door() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from orderbell.observe import arm_failpoints
 from orderbell.store.postgres import Store
-from tests.database import DatabaseServer
+from tests.database import VAULT, DatabaseServer
 from tests.dispatch.rig import House
 from tests.sandbox_server import RunningSandbox, running_sandbox
 
@@ -23,8 +23,8 @@ def rented(database_server: DatabaseServer) -> Iterator[str]:
 @pytest.fixture
 async def house(rented: str) -> AsyncIterator[House]:
     """A house whose tables are empty."""
-    store = await Store.open(rented, connections=12)
-    opened = House(store.pool)
+    store = await Store.open(rented, VAULT, connections=12)
+    opened = House(store)
     await opened.clear()
     yield opened
     await store.close()

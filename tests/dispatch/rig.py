@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import msgspec
 
 from orderbell.channels.protocol import Answer, Channel, Found, Outcome, Outgoing, Receipt, Recovery
@@ -14,12 +13,16 @@ from orderbell.core.playbook import PlaybookSpec, compile_playbook
 from orderbell.core.turn import Shelf
 from orderbell.core.wording import WordingSpec
 from orderbell.dispatch import Dispatcher
+from orderbell.dispatch.dispatcher import Report
 from orderbell.dispatch.planning import PlanAt
 from orderbell.store.ledger import Ledger
+from orderbell.store.postgres import Store
+from tests.database import VAULT
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TENANT = "acme"
-LANES = {"paid": 0, "shipped": 1, "moved": 1, "offer": 2}
+LANES = {"paid": 0, "shipped": 1, "moved": 1, "arrived": 1, "offer": 2}
+OFFERS_MAX = 2
 
 _PLAYBOOK = {
     "name": "tiny",
@@ -30,10 +33,12 @@ _PLAYBOOK = {
     "stages": {"placed": {"says": {"en": "Placed"}, "light": "green"}},
     "rules": [],
     "categories": {"transaction": {"mandatory": True}, "parcel": {}, "offers": {"marketing": True}},
+    "caps": {"offers": {"per": "person", "most": OFFERS_MAX, "within": "24h", "lanes": "marketing"}},
     "notices": {
         "paid": {"to": "buyer", "category": "transaction", "lane": "critical"},
         "shipped": {"to": "buyer", "category": "parcel", "covers": ["moved"]},
         "moved": {"to": "buyer", "category": "parcel"},
+        "arrived": {"to": "buyer", "category": "parcel", "channels": ["push", "sms", "inbox"]},
         "offer": {"to": "buyer", "category": "offers", "lane": "marketing"},
     },
 }
@@ -49,6 +54,7 @@ _WORDING = {
         "paid": {"sms": ["Order {order_no} is paid."]},
         "shipped": {"sms": ["Order {order_no} is on its way."]},
         "moved": {"sms": ["Order {order_no} has moved."]},
+        "arrived": {"sms": ["Order {order_no} is there."]},
         "offer": {"sms": ["We have news for you."]},
     },
 }
@@ -77,9 +83,20 @@ class Clock:
         self.at += timedelta(seconds=seconds)
 
 
-def contact(number: int = 1, *, phone: str | None = None, quiet: str = "") -> Contact:
-    """A person with a phone."""
-    return Contact(TENANT, f"c{number}", f"+86138{number:08}" if phone is None else phone, quiet=quiet)
+def contact(
+    number: int = 1,
+    *,
+    phone: str | None = None,
+    quiet: str = "",
+    app: str = "",
+    email: str = "",
+    marketing: bool = True,
+) -> Contact:
+    """A person with a phone, who likes to hear of offers."""
+    phone = f"+86138{number:08}" if phone is None else phone
+    return Contact(
+        TENANT, f"c{number}", phone, email, app, quiet=quiet, marketing="yes" if marketing else "no"
+    )  # fmt: skip
 
 
 def notice(
@@ -103,23 +120,29 @@ def notice(
 class House:
     """A database with a queue, the dispatchers on it, and a look at its tables."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        self.pool, self.clock, self.ledger = pool, Clock(), Ledger(pool)
+    def __init__(self, store: Store) -> None:
+        self.pool, self.clock, self.ledger = store.pool, Clock(), Ledger(store)
         self.shelves = shelves()
 
     def dispatcher(
-        self, *channels: Channel, batch: int = 500, poll_ms: int = 50, plan_at: PlanAt | None = None
+        self,
+        *channels: Channel,
+        batch: int = 500,
+        poll_ms: int = 50,
+        plan_at: PlanAt | None = None,
+        report: Report | None = None,
     ) -> Dispatcher:
         """A dispatcher on this database."""
         return Dispatcher(
-            self.ledger, self.shelves, channels, now=self.clock, batch=batch, poll_ms=poll_ms, plan_at=plan_at
-        )
+            self.ledger, self.shelves, channels, now=self.clock, batch=batch, poll_ms=poll_ms, plan_at=plan_at,
+            report=report,
+        )  # fmt: skip
 
     async def put(self, *notices: Notice, contacts: Iterable[Contact] | None = None) -> None:
         """Fill the queue, and add the contacts that are not there yet."""
         if contacts is None:
             contacts = [contact(int(name[1:])) for name in {n.contact for n in notices}]
-        people = [(c.tenant, c.id, encode_state(c), NOON) for c in contacts]
+        people = [(c.tenant, c.id, VAULT.seal(c.tenant, c.id, encode_state(c)), NOON) for c in contacts]
         await self.pool.executemany("INSERT INTO contact VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", people)
         rows = [(n.tenant, n.contact, n.id, LANES.get(n.topic, 1), n.due_at, encode_state(n)) for n in notices]
         await self.pool.copy_records_to_table("queue", records=rows)
@@ -140,7 +163,9 @@ class House:
 
     async def clear(self) -> None:
         """Empty the tables."""
-        await self.pool.execute("TRUNCATE contact, queue, notice, message, attempt, flight, worker, receipt_cursor")
+        await self.pool.execute(
+            "TRUNCATE contact, queue, notice, message, attempt, flight, worker, receipt_cursor, pace"
+        )
 
     async def end_leases(self) -> None:
         """Let all leases be over for a while; the database's clock cannot be turned."""
@@ -159,8 +184,9 @@ class Scripted:
         recovery: Recovery = Recovery.LOOKUP,
         found: Sequence[Found] = (),
         retry_after_s: float = 0,
+        carries: frozenset[str] = frozenset({"sms"}),
     ) -> None:
-        self.name, self.carries, self.batch_max = "scripted", frozenset({"sms"}), 500
+        self.name, self.carries, self.batch_max = "scripted", carries, 500
         self.recovery, self.found, self.outcomes, self.retry_after_s = recovery, found, list(outcomes), retry_after_s
         self.got: list[Outgoing] = []
         self.words: list[Receipt] = []

@@ -9,6 +9,7 @@ from orderbell.channels.sandbox import SandboxChannel
 from orderbell.observe import counts
 from orderbell.sandbox.faults import Faults
 from orderbell.store.postgres import Store
+from tests.database import VAULT
 from tests.dispatch.rig import NOON, House, Scripted, notice
 from tests.sandbox_server import RunningSandbox
 
@@ -43,8 +44,8 @@ async def test_way_to_delivered(house: House, sandbox: RunningSandbox) -> None:
 
 async def test_usual_way_touches_no_index(rented: str) -> None:
     """Nearly all updates on the usual way of messages, sending to accepted to delivered, must stay in their page."""
-    store = await Store.open(rented, connections=1)
-    house, channel = House(store.pool), Scripted()
+    store = await Store.open(rented, VAULT, connections=1)
+    house, channel = House(store), Scripted()
     await house.clear()
     before = await _updates(house)
     dispatcher = house.dispatcher(channel)

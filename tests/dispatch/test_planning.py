@@ -1,6 +1,7 @@
 """What waits in the queue must be planned by contact, once, in the order of its lanes."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from orderbell.channels.sandbox import SandboxChannel
-from orderbell.core.model import ChannelName, Contact, Notice, Plan, derive_id
+from orderbell.core.model import Contact, History, Notice, Outlook, Plan, derive_id
 from orderbell.core.plan import plan
 from orderbell.core.playbook import Playbook
 from orderbell.dispatch import Dispatcher
@@ -118,15 +119,17 @@ async def test_step_with_failing_plan(house: House, monkeypatch: pytest.MonkeyPa
     """A notice on which planning breaks must be put on record, and not stop the others."""
 
     def fail_at_shipped(
-        playbooks: dict[str, Playbook],
+        playbooks: Mapping[str, Playbook],
         person: Contact,
-        notices: list[Notice],
+        history: History,
+        notices: Iterable[Notice],
         at: datetime,
-        channels: frozenset[ChannelName],
+        outlook: Outlook,
     ) -> Plan:
-        if any(one.topic == "shipped" for one in notices):
+        known = list(notices)
+        if any(one.topic == "shipped" for one in known):
             raise RuntimeError("boom")
-        return plan(playbooks, person, notices, at, channels)
+        return plan(playbooks, person, history, known, at, outlook)
 
     monkeypatch.setattr("orderbell.dispatch.planning.plan", fail_at_shipped)
     await house.put(notice("paid"), notice("shipped"))

@@ -204,13 +204,20 @@ def _lives(dice: random.Random, goal: int) -> Iterator[Life]:
 
 def _life(story: Story, dice: random.Random) -> Life:
     """A story with its events in their order, or with some of them told late; half of them with short deadlines."""
-    beats = [(number, beat.type, beat.data) for number, beat in enumerate(story.beats)]
+    beats = [(number, beat.type, _with_tiers(beat.data)) for number, beat in enumerate(story.beats)]
     if dice.random() < 0.2:
         late = beats[1:]
         dice.shuffle(late)
         beats[1:] = late
     playbook = dice.choice((story.playbook, f"hasty_{story.playbook}"))
     return Life(story.order_no, playbook, beats)
+
+
+def _with_tiers(data: dict[str, Any]) -> dict[str, Any]:
+    """The shop says who is who: else that would depend on which of a person's orders is decided first."""
+    if "people" not in data:
+        return data
+    return data | {"people": {role: {"tier": "regular"} | person for role, person in data["people"].items()}}
 
 
 def _next_item(life: Life, dice: random.Random) -> Item:

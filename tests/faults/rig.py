@@ -25,13 +25,15 @@ from orderbell.channels.http import HttpClient, NoReply, Reply
 from orderbell.core.turn import Shelf
 from orderbell.playbooks import load_shelf
 from orderbell.sandbox.faults import Faults
-from orderbell.settings import PREFIX
+from orderbell.settings import PREFIX, Settings
 from orderbell.store import embedded
 from orderbell.store.keys import create_key
 from orderbell.store.migrate import migrate
 from orderbell.store.tenants import add_tenant
 
 PLAYBOOKS = Path(__file__).parent / "playbooks"
+SECRET = bytes(range(32))
+"""Of the tests' own: every process of the rig has it."""
 TENANT = "acme"
 START_S = 60
 STOP_S = 30
@@ -185,7 +187,7 @@ async def running_rig(folder: Path) -> AsyncIterator[Rig]:
         sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         common = {
             "DATABASE_URL": server.dsn, "SANDBOX_URL": sandbox_url, "DATA_DIR": str(folder),
-            "PLAYBOOKS_DIR": str(PLAYBOOKS), "LOG_FORMAT": "json",
+            "PLAYBOOKS_DIR": str(PLAYBOOKS), "LOG_FORMAT": "json", "SECRET_KEY": SECRET.hex(),
         }  # fmt: skip
         ports = [free_port(), free_port()]
         webs = [
@@ -214,6 +216,6 @@ def _process(folder: Path, role: Role, name: str, arguments: tuple[str, ...], se
 
 async def _furnish(dsn: str, shelf: Shelf) -> str:
     await migrate(dsn)
-    async with open_store(dsn, 1) as store:
+    async with open_store(dsn, Settings(secret_key=SECRET.hex()), 1) as store:
         await add_tenant(store.pool, TENANT, shelf)
         return await create_key(store.pool, TENANT)

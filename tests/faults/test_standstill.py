@@ -9,6 +9,7 @@ from orderbell.observe import arm_failpoints, counts
 from orderbell.store import statements
 from orderbell.store.migrate import migrate
 from orderbell.store.postgres import Store
+from tests.database import VAULT
 from tests.shop import BUYER, event, shelves
 
 PAUSE_MS = 1000
@@ -35,7 +36,7 @@ async def test_migrate_of_an_old_database_by_several_at_once(blank_database: str
     """Whoever comes first makes the tables; the others, then and later, must find them made."""
     await asyncio.gather(*(migrate(blank_database) for _ in range(3)))
     await migrate(blank_database)
-    opened = await Store.open(blank_database, connections=2)
+    opened = await Store.open(blank_database, VAULT, connections=2)
     try:
         assert await opened.pool.fetchval("SELECT count(*) FROM alembic_version") == 1
     finally:

@@ -1,4 +1,4 @@
-"""The in-memory host and PostgreSQL give the same journals, orders, notices and messages, byte for byte."""
+"""The in-memory host and PostgreSQL give the same journals, orders, notices, messages and people, byte for byte."""
 
 import asyncio
 import os
@@ -12,19 +12,26 @@ import pytest
 
 from orderbell.app.virtual import VirtualHost
 from orderbell.channels.protocol import Channel
-from orderbell.core.events import Answer, Event, encode_json, wire_of
-from orderbell.core.model import Entry, Fate, Message, Notice, Order, encode_state
+from orderbell.core.events import Answer, ChannelName, Event, encode_json, wire_of
+from orderbell.core.model import Entry, Message, Reason, decode_contact, decode_history, encode_state
 from orderbell.core.turn import Shelf
 from orderbell.playbooks import shipped_shelf
+from orderbell.sandbox.faults import Faults
 from orderbell.store.memory import MemoryHost
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant
-from tests.streams import START, Moment, cut, random_stream
+from tests.database import VAULT
+from tests.sandbox_server import RunningSandbox
+from tests.streams import START, Moment, cut, family_of, random_stream
 
 TENANT = "twins"
 SEEDS = [int(seed) for seed in os.environ.get("ORDERBELL_SEEDS", "1 2 3").split()]
 AFTERMATH = timedelta(days=12)
 CUTS = [(1, 1), (7, 3), (500, 1), (500, 3)]  # events per batch, engines side by side
+SILENT: ChannelName = "push"
+"""The channel whose receipts never come, so that other channels must tell."""
+
+Line = tuple[Any, ...]
 Dump = dict[str, list[Any]]
 
 
@@ -37,10 +44,11 @@ def shelf() -> Shelf:
 @pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_hosts_agree_however_the_stream_is_cut(
-    seed: int, cuts: tuple[int, int], shelf: Shelf, database: str, channel: Channel
+    seed: int, cuts: tuple[int, int], shelf: Shelf, database: str, channel: Channel, sandbox: RunningSandbox
 ) -> None:
     """Batch sizes, several engines, duplicates and late events change nothing: both hosts end in the same bytes."""
     size, engine_count = cuts
+    await sandbox.set_faults(Faults(lose_receipts=1, only_channel=SILENT))
     moments = random_stream(seed, TENANT)
     expected, answers = _in_memory(moments, shelf, 500)
     assert len(expected["journal"]) > 100
@@ -58,19 +66,42 @@ def test_memory_agrees_with_itself_however_the_stream_is_cut(seed: int, shelf: S
     assert _in_memory(moments, shelf, 1) == _in_memory(moments, shelf, 7) == _in_memory(moments, shelf, 500)
 
 
+def test_streams_make_enough_happen(shelf: Shelf) -> None:
+    """What the streams compare is worth comparing: fallbacks, withdrawals, opt-outs, amends, caps, silence."""
+    dumps = [_in_memory(random_stream(seed, TENANT), shelf, 500)[0] for seed in range(1, 9)]
+    reasons = {Reason(fate[2]) for dump in dumps for fate in dump["fates"]}
+    assert reasons >= {
+        Reason.SENT, Reason.RECEIPT_CAME, Reason.FELL_BACK, Reason.FALLBACK_STOPPED, Reason.WITHDRAWN, Reason.COVERED,
+        Reason.NEVER_HEARD, Reason.MUTED, Reason.NO_CONSENT, Reason.TOO_DETAILED, Reason.CAPPED,
+    }  # fmt: skip
+    assert all(sum(len(dump[what]) for dump in dumps) > len(dumps) for what in ("amends", "consents", "histories"))
+    assert not [line for dump in dumps for line in dump["journal"] if line[5] == Reason.UNDECIDABLE]
+
+
 def _in_memory(moments: list[Moment], shelf: Shelf, size: int) -> tuple[Dump, list[Answer]]:
-    host = MemoryHost({TENANT: shelf})
+    host = MemoryHost({TENANT: shelf}, key_of=VAULT.index_key, without_receipts=frozenset({SILENT}))
     answers: list[Answer] = []
     for at, events in moments:
         host.advance(at)
         for batch in cut(events, size):
             answers += host.feed(batch)
     host.advance(moments[-1][0] + AFTERMATH)
+    return _dump(host), answers
+
+
+def _dump(host: MemoryHost) -> Dump:
     waiting = [notice for notices in host.queue.values() for notice in notices.values()]
-    dump = _dump(
-        [_journal_line(entry) for entry in host.journal], host.orders.values(), host.fates, waiting, host.messages
-    )
-    return dump, answers
+    return {
+        "orders": sorted(map(encode_state, host.orders.values())),
+        "journal": _in_order(map(_journal_line, host.journal)),
+        "fates": sorted((f.notice.id, f.kind, f.reason.value, f.into, encode_state(f.notice)) for f in host.fates),
+        "waiting": sorted(map(encode_state, waiting)),
+        "messages": sorted(map(encode_state, host.messages)),
+        "contacts": [host.contacts[key] for key in sorted(host.contacts)],
+        "histories": [(name, host.histories[tenant, name]) for tenant, name in sorted(host.histories)],
+        "consents": sorted(map(msgspec.structs.astuple, host.consents)),
+        "amends": sorted(map(msgspec.structs.astuple, host.amends)),
+    }
 
 
 async def _on_postgres(
@@ -90,7 +121,7 @@ async def _on_postgres(
 
 @asynccontextmanager
 async def _stores(dsn: str, count: int) -> AsyncIterator[list[Store]]:
-    stores = [await Store.open(dsn, connections=3) for _ in range(count)]
+    stores = [await Store.open(dsn, VAULT, connections=3) for _ in range(count)]
     try:
         yield stores
     finally:
@@ -102,7 +133,7 @@ async def _feed(stores: Sequence[Store], shelves: dict[str, Shelf], events: Sequ
     # The events of one order go to one engine, as the intake sees to; the engines run side by side.
     places: list[list[int]] = [[] for _ in stores]
     for place, event in enumerate(events):
-        places[sum(event.order_no.encode()) % len(stores)].append(place)
+        places[family_of(event.order_no) % len(stores)].append(place)
     answers: dict[int, Answer] = {}
 
     async def drive(store: Store, mine: list[int]) -> None:
@@ -116,28 +147,37 @@ async def _feed(stores: Sequence[Store], shelves: dict[str, Shelf], events: Sequ
 
 
 async def _read(store: Store, messages: list[Message]) -> Dump:
-    rows = await store.pool.fetch("SELECT * FROM journal")
+    fetch, vault = store.pool.fetch, store.vault
     journal = [
         (
             row["order_no"], row["version"], row["at"], row["type"], row["event_id"], row["verdict"], row["stage"],
-            _bytes(row["event"]), _bytes(row["decision"]), row["detail"],
+            row["event"], row["decision"], row["detail"],
         )
-        for row in rows
+        for row in await fetch("SELECT * FROM journal")
     ]  # fmt: skip
-    orders = [msgspec.msgpack.decode(row[0], type=Order) for row in await store.pool.fetch("SELECT state FROM orders")]
     fates = [
-        (row["notice_id"], row["fate"], row["reason"], row["into_id"] or b"", bytes(row["body"]))
-        for row in await store.pool.fetch("SELECT * FROM notice")
+        (row["notice_id"], row["fate"], row["reason"], row["into_id"] or b"", row["body"])
+        for row in await fetch("SELECT * FROM notice")
     ]
-    waiting = [bytes(row[0]) for row in await store.pool.fetch("SELECT body FROM queue")]
-    return _sorted(journal, orders, fates, waiting, messages)
+    people = await fetch('SELECT tenant, contact, body, history FROM contact ORDER BY contact COLLATE "C"')
+    consents = await fetch("SELECT tenant, contact, scope, given, at, source, words FROM consent")
+    amends = await fetch(
+        "SELECT amends_id, tenant, order_no, contact, kind, value_fen, topic, promised_at, valid_until FROM amends"
+    )
+    return {
+        "orders": sorted(row[0] for row in await fetch("SELECT state FROM orders")),
+        "journal": _in_order(journal),
+        "fates": sorted(fates),
+        "waiting": sorted(row[0] for row in await fetch("SELECT body FROM queue")),
+        "messages": sorted(map(encode_state, messages)),
+        "contacts": [decode_contact(vault.open(row[0], row[1], row[2])) for row in people],
+        "histories": [(row[1], decode_history(row[3])) for row in people if row[3] is not None],
+        "consents": sorted(map(tuple, consents)),
+        "amends": sorted(map(tuple, amends)),
+    }
 
 
-def _bytes(value: str | bytes) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value)
-
-
-def _journal_line(entry: Entry) -> tuple[Any, ...]:
+def _journal_line(entry: Entry) -> Line:
     event = entry.event
     return (
         event.order_no, entry.version, entry.at, event.type, event.id, entry.verdict.value, entry.stage,
@@ -145,24 +185,5 @@ def _journal_line(entry: Entry) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _dump(
-    journal: list[tuple[Any, ...]],
-    orders: Iterable[Order],
-    fates: list[Fate],
-    waiting: list[Notice],
-    messages: list[Message],
-) -> Dump:
-    lines = [(f.notice.id, f.kind, f.reason.value, f.into, encode_state(f.notice)) for f in fates]
-    return _sorted(journal, list(orders), lines, [encode_state(notice) for notice in waiting], messages)
-
-
-def _sorted(
-    journal: list[tuple[Any, ...]], orders: list[Order], fates: list[Any], waiting: list[bytes], messages: list[Message]
-) -> Dump:
-    return {
-        "orders": sorted(encode_state(order) for order in orders),
-        "journal": sorted(journal, key=lambda line: (line[0], line[1], line[2], line[4])),
-        "fates": sorted(fates),
-        "waiting": sorted(waiting),
-        "messages": sorted(encode_state(message) for message in messages),
-    }
+def _in_order(journal: Iterable[Line]) -> list[Line]:
+    return sorted(journal, key=lambda line: (line[0], line[1], line[2], line[4]))

@@ -20,6 +20,7 @@ from orderbell.observe import arm_failpoints, counts
 from orderbell.store import postgres, rows, statements
 from orderbell.store.migrate import migrate
 from orderbell.store.postgres import Store
+from tests.database import VAULT
 from tests.shop import BUYER, NOON, TENANT, event, shelves
 
 SHELVES = shelves()
@@ -29,7 +30,7 @@ LATER = NOON + timedelta(hours=3)
 @pytest.fixture
 async def other(database: str) -> AsyncIterator[Store]:
     """A second store on the same database, as another process has."""
-    opened = await Store.open(database)
+    opened = await Store.open(database, VAULT)
     yield opened
     await opened.close()
 
@@ -336,7 +337,7 @@ async def test_cancelled_turn_leaves_the_pool_usable(store: Store) -> None:
 async def test_unreachable_server_is_said_so(database: str) -> None:
     """Nobody at the address: an error that names the cause."""
     with pytest.raises(DatabaseUnavailable, match="PostgreSQL"):
-        await Store.open("postgresql://nobody@/nothing?host=/nonexistent")
+        await Store.open("postgresql://nobody@/nothing?host=/nonexistent", VAULT)
 
 
 async def _plan(store: Store, statement: str, *values: object) -> list[str]:

@@ -9,18 +9,18 @@ from orderbell.store.tenants import add_tenant
 
 async def new_key(settings: Settings, tenant: str, label: str) -> str:
     """Make a key for a tenant, who is added when new."""
-    async with open_database(settings) as dsn, open_store(dsn, 1) as store:
+    async with open_database(settings) as dsn, open_store(dsn, settings, 1) as store:
         await add_tenant(store.pool, tenant, load_shelf(settings.playbooks_dir))
         return await create_key(store.pool, tenant, label)
 
 
 async def keys_of(settings: Settings, tenant: str) -> list[ApiKey]:
     """The keys of a tenant, the revoked among them."""
-    async with open_database(settings) as dsn, open_store(dsn, 1) as store:
+    async with open_database(settings) as dsn, open_store(dsn, settings, 1) as store:
         return await list_keys(store.pool, tenant)
 
 
 async def revoke(settings: Settings, tenant: str, fingerprint: str) -> bool:
     """Revoke a key; False where there is no such valid key."""
-    async with open_database(settings) as dsn, open_store(dsn, 1) as store:
+    async with open_database(settings) as dsn, open_store(dsn, settings, 1) as store:
         return await revoke_key(store.pool, tenant, fingerprint)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import structlog
 
+from orderbell.app.secret import read_secret
 from orderbell.errors import DatabaseUnavailable
 from orderbell.settings import Settings
 from orderbell.store import embedded
 from orderbell.store.migrate import migrate
 from orderbell.store.postgres import Store
+from orderbell.store.vault import Vault
+from orderbell.store.witness import check_secret
 
 GUARD_S = 0.5
 log = structlog.get_logger()
@@ -55,10 +58,12 @@ async def _keep_running(server: embedded.Server) -> None:
 
 
 @asynccontextmanager
-async def open_store(dsn: str, connections: int) -> AsyncIterator[Store]:
-    """A store that is closed at the end."""
-    store = await Store.open(dsn, connections=connections)
+async def open_store(dsn: str, settings: Settings, connections: int) -> AsyncIterator[Store]:
+    """A store with the installation's secret, closed at the end; VaultSealed for a secret that is another one."""
+    vault = Vault(await asyncio.to_thread(read_secret, settings))
+    store = await Store.open(dsn, vault, connections=connections)
     try:
+        await check_secret(store.pool, vault)
         yield store
     finally:
         await store.close()

@@ -42,6 +42,7 @@ SOURCE = "demo-shop"
 OPENS_AT_HOUR = 9
 LOOK_EVERY_S = 0.25
 PAUSE_MAX_S = 0.1
+RECEIPT_S_MAX = 10.0
 LAST_WORDS_S = 0.5
 """How long messages that are on their way may still be accepted after the shop has closed."""
 
@@ -147,11 +148,17 @@ async def _opened(settings: Settings, clock: ShopClock, console: Console) -> Asy
         channel = SandboxChannel(sandbox_url)
         stack.push_async_callback(channel.close)
         watched = WatchedChannel(channel, clock)
+        # Receipts come at the pace of this machine, not of the shop's clock.
+        patience = timedelta(seconds=RECEIPT_S_MAX * max(1.0, clock.speed))
         try:
-            platform = await stack.enter_async_context(open_platform(own, now=clock, channels=[watched]))
+            platform = await stack.enter_async_context(
+                open_platform(own, now=clock, channels=[watched], patience=patience)
+            )
         except SettingsInvalid:  # another program took the port in the meantime
             own = msgspec.structs.replace(own, port=0)
-            platform = await stack.enter_async_context(open_platform(own, now=clock, channels=[watched]))
+            platform = await stack.enter_async_context(
+                open_platform(own, now=clock, channels=[watched], patience=patience)
+            )
         client = Client(platform.url, key=await platform.add_tenant(TENANT), source=SOURCE)
         stack.callback(client.close)
         yield _Shop(platform, client, watched, clock, sandbox_url)
@@ -159,7 +166,7 @@ async def _opened(settings: Settings, clock: ShopClock, console: Console) -> Asy
 
 async def _play(shop: _Shop, options: DemoOptions, console: Console, stop: asyncio.Event) -> Outcomes:
     """Open the shop, show what happens, and close it again."""
-    feed = Feed(Watch(shop.platform.store.pool, TENANT), shop.platform.shelf, shop.watched, shop.clock, options.speed)
+    feed = Feed(Watch(shop.platform.store, TENANT), shop.platform.shelf, shop.watched, shop.clock, options.speed)
     title = f"OrderBell 叮咚 demo: a second is {_span(options.speed)} here, Ctrl-C ends it"
     places = (f"API       {shop.platform.url}", f"Messages  {shop.sandbox_url}  (the sandbox provider's page)")
     gap = timedelta(seconds=60 / options.orders_per_minute * options.speed)

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orderbell import __version__
+from orderbell.app.secret import data_dir_of, read_secret, secret_file_of
 from orderbell.channels.http import HttpClient, NoReply
 from orderbell.errors import DatabaseUnavailable, OrderBellError, SettingsInvalid
 from orderbell.observe import mask
@@ -32,6 +33,8 @@ from orderbell.serving import bind
 from orderbell.settings import FILE, Settings, read_settings
 from orderbell.store import embedded
 from orderbell.store.examination import DatabaseFacts, Unreachable, examine_database
+from orderbell.store.vault import REMEDY, Vault
+from orderbell.store.witness import knows_secret
 
 State = Literal["fine", "doubtful", "wrong"]
 MARKS: dict[State, tuple[str, str]] = {"fine": ("✓", "green"), "doubtful": ("!", "yellow"), "wrong": ("✗", "red")}
@@ -101,6 +104,7 @@ async def examine(environment: Mapping[str, str] | None = None) -> list[Finding]
         return [*findings, wrong("settings", str(problem), remedy), *await _guarded("playbooks", _playbooks)]
     findings += _settings(settings, variables)
     checks: tuple[tuple[str, Check], ...] = (
+        ("secret", lambda: _secret(settings)),
         ("database", lambda: _database(settings)),
         ("ports", lambda: _ports(settings)),
         ("sandbox", lambda: _sandbox(settings)),
@@ -166,8 +170,9 @@ def _settings(settings: Settings, variables: Mapping[str, str]) -> list[Finding]
     said = f"read from {named} and the environment" if named else "read from the environment"
     changed = [name for name, value in settings.shown().items() if value != getattr(Settings(), name)]
     findings = [fine("settings", f"{said}; set: {', '.join(changed) or 'nothing, all defaults'}")]
-    if named and settings.database_url and Path(named).stat().st_mode & 0o044:
-        says = f"{named} may be read by other users, and the address of the database stands in it"
+    if named and (settings.database_url or settings.secret_key) and Path(named).stat().st_mode & 0o044:
+        what = "the secret" if settings.secret_key else "the address of the database"
+        says = f"{named} may be read by other users, and {what} stands in it"
         findings.append(doubtful("settings file", says, f"`chmod 600 {named}`"))
     if settings.host not in {"127.0.0.1", "::1", "localhost"}:
         says = f"the API listens on {settings.host}, beyond this machine, and does not encrypt"
@@ -175,18 +180,45 @@ def _settings(settings: Settings, variables: Mapping[str, str]) -> list[Finding]
     return findings
 
 
+async def _secret(settings: Settings) -> list[Finding]:
+    """Where the secret comes from."""
+    file = secret_file_of(settings)
+    elsewhere = "; other machines need the same one, in ORDERBELL_SECRET_KEY" if settings.database_url else ""
+    try:
+        secret = _known_secret(settings)
+    except (SettingsInvalid, OSError) as problem:
+        remedy = "as it says; where there are data already, only the secret that they were written with opens them"
+        return [wrong("secret", str(problem), remedy)]
+    if secret is None:
+        return [fine("secret", f"{file} (will be made){elsewhere}")]
+    if settings.secret_key:
+        return [fine("secret", "the one that is set; keep a copy of it with the backups of the database")]
+    return [fine("secret", f"{file}, to be backed up with the database{elsewhere}")]
+
+
+async def _secret_fits(dsn: str, settings: Settings) -> list[Finding]:
+    """Whether the database was written with the secret; nothing where it cannot be told."""
+    with suppress(SettingsInvalid, OSError):  # said already
+        secret = _known_secret(settings)
+        if secret is not None and await knows_secret(dsn, Vault(secret)) is False:
+            return [wrong("secret of the database", "its data were written with another secret", REMEDY)]
+    return []
+
+
+def _known_secret(settings: Settings) -> bytes | None:
+    """The secret, None where it is not there yet: reading it would make it."""
+    there = settings.secret_key or secret_file_of(settings).exists()
+    return read_secret(settings) if there else None
+
+
 async def _database(settings: Settings) -> list[Finding]:
     if settings.database_url:
         return await _look_into(settings.database_url, settings)
-    home = _home(settings)
+    home = data_dir_of(settings) / "postgres"
     folder = data_folder(home)
     if folder.state == "wrong":
         return [folder]
     return [folder, *await _bundled(home, settings)]
-
-
-def _home(settings: Settings) -> Path:
-    return Path(settings.data_dir).expanduser() / "postgres" if settings.data_dir else embedded.default_data_dir()
 
 
 def data_folder(home: Path) -> Finding:
@@ -247,6 +279,7 @@ async def _look_into(dsn: str, settings: Settings, *, made: bool = True) -> list
     findings = [_version(facts), *_rights(facts), _encoding(facts), _clocks(facts.clock_apart_s)]
     if made:
         findings += [_connections(facts, settings), *_durability(facts), _tables(facts)]
+        findings += await _secret_fits(dsn, settings)
     return findings
 
 

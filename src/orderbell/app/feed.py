@@ -134,7 +134,7 @@ class Feed:
         if not answered:
             return []
         messages = await self.watch.messages(answered)
-        notices = await self.watch.notices(each for message in messages.values() for each in message.notices)
+        notices = await self.watch.notices(messages.values())
         lines = []
         for attempt_id, message in messages.items():
             notice = notices.get(message.notices[0]) if message.notices else None

@@ -12,10 +12,14 @@ from orderbell.app.replay import Progress, Replay
 from orderbell.app.sandboxed import sandbox_process
 from orderbell.app.terminal import progress_bar
 from orderbell.core.turn import Shelf
-from orderbell.errors import HistoryUnreadable
+from orderbell.errors import HistoryUnreadable, PlaybookInvalid
 from orderbell.insight.backtest import run_backtest
-from orderbell.insight.scenarios import Host, MemoryScenarioHost, Report, read_scenarios, run_scenario
+from orderbell.insight.comparison import Comparison, compare
+from orderbell.insight.page import language_of, render_page
+from orderbell.insight.recording import Contender
+from orderbell.insight.scenarios import Host, MemoryScenarioHost, Report, Scenario, read_scenarios, run_scenario
 from orderbell.insight.summary import Summary, Tally
+from orderbell.playbooks import SHIPPED_NAMES, load_playbook, shipped_shelf
 from orderbell.settings import Settings
 from orderbell.sources.olist import History, read_olist
 from orderbell.store.tenants import add_tenant
@@ -42,6 +46,52 @@ def backtest(folder: Path, shelf: Shelf, limit: int | None, console: Console) ->
     return summary
 
 
+def contenders(playbook: Path | None, against: str) -> tuple[Contender, Contender]:
+    """Both sides of a comparison: `against` (a shipped name, or a file), and the file of the newer one.
+
+    Without a file the shipped retail playbook is the newer one. What followed the older playbook, or the one that it
+    extends, follows the newer: whatever it is called. PlaybookInvalid where either is not there or faulty.
+    """
+    shelf = shipped_shelf()
+    old = shelf.playbooks.get(against)
+    if old is None:
+        if not Path(against).is_file():
+            known = ", ".join(SHIPPED_NAMES)
+            raise PlaybookInvalid(f"there is no playbook {against!r} to compare with; name a file, or one of: {known}")
+        old = load_playbook(Path(against))
+    new = load_playbook(playbook) if playbook is not None else shelf.playbooks[shelf.default]
+    names = {old.name, new.name} | ({old.spec.extends} & set(SHIPPED_NAMES))
+    sides = (Shelf(shelf.playbooks | dict.fromkeys(names, book), book.name) for book in (old, new))
+    before, after = sides
+    return Contender(Path(against).stem, before), Contender(playbook.stem if playbook else new.name, after)
+
+
+def compare_backtests(
+    folder: Path, before: Contender, after: Contender, limit: int | None, console: Console
+) -> Comparison:
+    """Run past orders under two playbooks, in memory, one after the other."""
+    history = read_history(folder, limit, "backtest")
+    with progress_bar(console, "Comparing", 2 * history.event_count) as (bar, task):
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            side = before if bar.tasks[0].completed < history.event_count else after
+            bar.update(task, word=side.label)
+
+        return compare(history, before, after, tenant="backtest", progress=advance)
+
+
+def write_page(path: Path, comparison: Comparison, language: str = "") -> None:
+    """Write a comparison as one HTML page; without a language in that of the newer playbook."""
+    text = render_page(comparison, language_of(language or comparison.locale))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as wrong:
+        raise HistoryUnreadable(
+            f"{path}: the page cannot be written: {wrong.strerror}; name a file elsewhere"
+        ) from None
+
+
 async def replay(
     kind: str, folder: Path, shelf: Shelf, *, limit: int | None, settings: Settings, console: Console
 ) -> tuple[str, Summary]:
@@ -57,7 +107,7 @@ async def replay(
 
         async with (
             open_database(settings) as dsn,
-            open_store(dsn, CONNECTIONS) as store,
+            open_store(dsn, settings, CONNECTIONS) as store,
             sandbox_process(settings) as url,
         ):
             await add_tenant(store.pool, tenant, shelf)
@@ -69,7 +119,7 @@ async def replay(
 async def simulate(files: Sequence[Path], shelf: Shelf) -> list[Report]:
     """Run scenario files in memory."""
 
-    async def open_host(_start: datetime) -> Host:
-        return MemoryScenarioHost(shelf)
+    async def open_host(scenario: Scenario, _start: datetime) -> Host:
+        return MemoryScenarioHost(shelf, scenario)
 
     return [await run_scenario(scenario, shelf, open_host) for file in files for scenario in read_scenarios(file)]

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from orderbell.app.clock import Clock, system_clock
 from orderbell.app.database import open_database, open_store
+from orderbell.app.explaining import Explainer
 from orderbell.channels.protocol import Channel, ChannelUnavailable
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Answer, Event
@@ -15,16 +18,22 @@ from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.engine import Intake, IntakeBusy, Timers
 from orderbell.errors import OrderBellError, SettingsInvalid
+from orderbell.insight.explain import Explanation
 from orderbell.playbooks import load_shelf
 from orderbell.sandbox.server import running
 from orderbell.serving import serving
 from orderbell.settings import Settings
 from orderbell.sources.events import events_route
+from orderbell.sources.replies import replies_route
 from orderbell.store import embedded
 from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.ledger import Ledger
+from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant, read_shelves
+from orderbell.web.access import keyed
+from orderbell.web.explaining import explain_routes
+from orderbell.web.people import people_routes
 from orderbell.web.site import create_site
 
 TENANTS_EVERY_S = 2.0
@@ -58,27 +67,33 @@ async def open_platform(
     web: bool = True,
     worker: bool = True,
     channels: Sequence[Channel] | None = None,
+    patience: timedelta | None = None,
 ) -> AsyncIterator[Platform]:
     """Open the database and run what is asked for until the block ends.
 
-    `channels` replaces the sandbox. Errors of the start (DatabaseUnavailable, SettingsInvalid, PlaybookInvalid) say
-    what to do; those of later life are logged, waited out, and tried again.
+    `channels` replaces the sandbox; `patience` is how long a receipt is waited for, None to learn it. Errors of the
+    start (DatabaseUnavailable, SettingsInvalid, PlaybookInvalid, VaultSealed) say what to do; those of later life are
+    logged, waited out, and tried again.
     """
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(open_database(settings))
-        store = await stack.enter_async_context(open_store(dsn, settings.database_connections))
+        store = await stack.enter_async_context(open_store(dsn, settings, settings.database_connections))
         shelf = load_shelf(settings.playbooks_dir)
         platform = Platform(settings, store, await read_shelves(store.pool, shelf.playbooks), shelf)
         await stack.enter_async_context(_background(_watch_tenants(platform)))
         if worker:
-            await _start_worker(stack, platform, now, channels)
+            await _start_worker(stack, platform, now, channels, patience)
         if web:
             await _start_web(stack, platform, now)
         yield platform
 
 
 async def _start_worker(
-    stack: AsyncExitStack, platform: Platform, now: Clock, channels: Sequence[Channel] | None
+    stack: AsyncExitStack,
+    platform: Platform,
+    now: Clock,
+    channels: Sequence[Channel] | None,
+    patience: timedelta | None,
 ) -> None:
     settings = platform.settings
     if channels is None:
@@ -87,7 +102,9 @@ async def _start_worker(
         stack.push_async_callback(sandbox.close)
         channels = [sandbox]
     timers = Timers(platform.store, platform.shelves, now=now)
-    platform.dispatcher = Dispatcher(Ledger(platform.store.pool), platform.shelves, channels, now=now)
+    store, shelves = platform.store, platform.shelves
+    report = partial(store.turn, shelves)
+    platform.dispatcher = Dispatcher(Ledger(store), shelves, channels, now=now, patience=patience, report=report)
     await stack.enter_async_context(_until_closed(platform.dispatcher))
     await stack.enter_async_context(_until_closed(timers))
 
@@ -110,7 +127,19 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
             return ["the database does not answer"]
         return []
 
-    site = create_site([events_route(submit, ring.tenant_of, now, busy=IntakeBusy)], missing)
+    async def shelf_of(tenant: str) -> Shelf:
+        if tenant not in platform.shelves:
+            await _find_tenants(platform)
+        return platform.shelves.get(tenant, platform.shelf)
+
+    people_of = partial(People, store)
+    people = [
+        *people_routes(people_of, shelf_of, now),
+        replies_route(people_of, shelf_of, submit, now, busy=IntakeBusy),
+    ]
+    stories = explain_routes(Explainer(store, shelf_of), Explanation)
+    events = events_route(submit, ring.tenant_of, now, busy=IntakeBusy)
+    site = create_site([events, keyed([*people, *stories], ring.tenant_of)], missing)
     try:
         serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)

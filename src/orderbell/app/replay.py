@@ -51,7 +51,7 @@ class Replay:
         self.passed: list[tuple[float, float]] = []  # (moment of the orders, moment of the wall) in seconds
         self.done_feeding = self.done_firing = False
         self.dispatcher = Dispatcher(
-            Ledger(store.pool), self.shelves, [self.watched], now=self._now, plan_at=lambda due_at: due_at, batch=batch
+            Ledger(store), self.shelves, [self.watched], now=self._now, plan_at=lambda due_at: due_at, batch=batch
         )
 
     def _now(self) -> datetime:
@@ -136,7 +136,7 @@ class Replay:
             await asyncio.sleep(0.2)
 
     async def _summary(self, tally: Tally, seconds: float) -> Summary:
-        reader = Reader(self.store.pool, self.tenant)
+        reader = Reader(self.store, self.tenant)
         async for message in reader.messages():
             tally.message(message)
         tally.fates.update(await reader.fate_counts())

@@ -209,7 +209,7 @@ def _retail_stock_restored(draft: _Draft) -> None:
 
 
 def _retail_stock_refunded(draft: _Draft) -> None:
-    _run_out(_pay(draft)).wait(20, 300).tell("choice.made", option="refund")
+    _run_out(_pay(draft)).wait(20, 300).tell("reply.received", text="3")
     draft.wait(1, 5).tell("order.cancelled", by="buyer", reason="out_of_stock")
     draft.wait(300, 1500).tell("refund.succeeded", amount_fen=_amount_fen(draft))
 
@@ -345,7 +345,7 @@ def _consignment_rejected(draft: _Draft) -> None:
 
 def _consignment_price_confirmed(draft: _Draft) -> None:
     _list_item(draft).wait(60, 300).tell("item.price_proposed", price_fen=_amount_fen(draft) * 9 // 10)
-    draft.wait(30, 600).tell("choice.made", option="confirm_price")
+    draft.wait(30, 600).tell("reply.received", text="Y")
     _pay_out(_sell(draft).wait(48 * 60, 90 * 60))
 
 
@@ -360,6 +360,11 @@ def _consignment_expiring(draft: _Draft) -> None:
     _list_item(draft).tell("item.expiring", until=draft.date(4))
     draft.now = max(draft.now, timedelta(days=4))
     draft.wait(10, 60).tell("item.withdrawn")
+
+
+def _consignment_extended(draft: _Draft) -> None:
+    _list_item(draft).tell("item.expiring", until=draft.date(4)).wait(30, 600).tell("reply.received", text="延期3天")
+    _pay_out(_sell(draft).wait(48 * 60, 90 * 60))
 
 
 def _consignment_payout_late(draft: _Draft) -> None:
@@ -378,7 +383,7 @@ PLOTS: dict[str, dict[str, _Plot]] = {
         "payment_failed": (2, _retail_payment_failed, ("payment_failed",)),
         "unpaid": (1, _retail_unpaid, ("payment_overdue",)),
         "stock_restored": (1, _retail_stock_restored, ("stock_short",)),
-        "stock_refunded": (1, _retail_stock_refunded, ("stock_short",)),
+        "stock_refunded": (1, _retail_stock_refunded, ("stock_short", "refund_wanted")),
         "address_bad": (1, _retail_address_bad, ("address_bad",)),
         "silent": (1, _retail_silent, ("parcel_stalled",)),
         "not_picked_up": (0.5, _retail_not_picked_up, ("not_picked_up",)),
@@ -404,6 +409,7 @@ PLOTS: dict[str, dict[str, _Plot]] = {
         "price_confirmed": (1, _consignment_price_confirmed, ()),
         "price_open": (1, _consignment_price_open, ("price_unconfirmed",)),
         "expiring": (1, _consignment_expiring, ("item_expiring",)),
+        "extended": (1, _consignment_extended, ()),
         "payout_late": (0.7, _consignment_payout_late, ("payout_overdue",)),
         "payout_failed": (0.5, _consignment_payout_failed, ("payout_overdue",)),
     },

@@ -1,9 +1,10 @@
 """How results look in a terminal: summaries, time lines, progress."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,9 @@ from rich.progress import (
 from rich.table import Table
 
 from orderbell.core.durations import format_duration
+from orderbell.insight.comparison import Comparison, Example, Line
+from orderbell.insight.page import signed
+from orderbell.insight.page_words import FIGURES, name_of
 from orderbell.insight.scenarios import Report
 from orderbell.insight.summary import SMS_FEN, Lateness, Summary
 
@@ -76,6 +80,63 @@ def show_lateness(console: Console, lateness: Lateness) -> None:
         f" {lateness.told_after_p99_h:g} h), {lateness.never_told_count:,} never."
         f" {lateness.false_alarm_count:,} orders were warned of and came in time."
     )
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """What another playbook would change, from totals to single orders."""
+    before, after = comparison.before.label, comparison.after.label
+    console.rule(f"{before} → {after}: {comparison.order_count:,} orders, {comparison.event_count:,} events")
+    if comparison.is_same:
+        console.print("On these orders the two playbooks do exactly the same.")
+    figures = [(FIGURES["en"][found.name][0], found.before, found.after) for found in comparison.figures]
+    topics = [(found.topic, found.before, found.after) for found in comparison.topics]
+    channels = [(found.name, found.before, found.after) for found in comparison.channels]
+    for name, rows in (("Figure", figures), ("Topic", topics), ("Channel", channels)):
+        console.print(_differences(name, (before, after), rows))
+    moved = [found for found in comparison.topics if found.later_count or found.sooner_count]
+    for found in moved:
+        words = f"{found.later_count:,} orders later, {found.sooner_count:,} sooner, median"
+        console.print(f"{found.topic}: {words} {signed(found.shift_median_h)} h", highlight=False)
+    people = comparison.people
+    console.print(
+        f"[bold]{people.more_count:,}[/] people are interrupted more often, [bold]{people.fewer_count:,}[/] less often,"
+        f" {people.same_count:,} as often."
+    )
+    bounds = [
+        (
+            f"{found.kind} {found.reason}"
+            + (f" ({found.cap.name}: {found.cap.most} per {found.cap.per} in {found.cap.within})" if found.cap else ""),
+            found.before, found.after,
+        )
+        for found in comparison.bounds
+    ]  # fmt: skip
+    if bounds:
+        console.print(_differences("What would bind", (before, after), bounds))
+    for example in comparison.examples:
+        _show_example(console, example, (before, after))
+
+
+def _differences(name: str, sides: tuple[str, str], rows: Iterable[tuple[str, float, float]]) -> Table:
+    table = Table(name, *sides, "difference", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, before, after in rows:
+        table.add_row(label, f"{before:,}", f"{after:,}", signed(after - before))
+    return table
+
+
+def _show_example(console: Console, example: Example, sides: tuple[str, str]) -> None:
+    kind, count = name_of("en", f"kind.{example.kind}"), f"{example.like_count:,}"
+    console.print(f"[bold]{kind}[/] ({count} like this): {escape(example.order_no)}", highlight=False)
+    for side, lines in zip(sides, (example.before, example.after), strict=True):
+        console.print(f"   [cyan]{escape(side)}[/]", highlight=False)
+        for line in lines:
+            console.print(f"   {_line(line)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _line(line: Line) -> str:
+    mark = "" if line.mark == "same" else f" ({name_of('en', f'mark.{line.mark}')})"
+    return f"{line.at:%m-%d %H:%M}  {line.channel:<6} {line.topic}{mark}: {line.text}"
 
 
 def show_report(console: Console, report: Report, *, timeline: bool) -> None:

@@ -27,8 +27,9 @@ class VirtualHost:
     ) -> None:
         self.store, self.shelves, self._now, self._batch = store, shelves, start, batch
         self.dispatcher = Dispatcher(
-            Ledger(store.pool), shelves, channels, now=lambda: self._now, plan_at=lambda due_at: due_at, batch=batch
-        )
+            Ledger(store), shelves, channels, now=lambda: self._now, plan_at=lambda due_at: due_at, batch=batch,
+            report=self.feed,
+        )  # fmt: skip
 
     async def feed(self, events: Sequence[Event]) -> list[Answer]:
         """Take a batch in, as one turn."""
@@ -45,6 +46,8 @@ class VirtualHost:
             while timer_at is not None and timer_at <= self._now:
                 await self.store.fire_due(self.shelves, self._now, self._batch)
                 timer_at = await self.store.next_due_at()
+            while await self.dispatcher.receipts():
+                pass
             while await self.dispatcher.step():
                 pass
         self._now = max(self._now, until)
@@ -53,12 +56,16 @@ class VirtualHost:
 
     async def order(self, key: Key) -> Order | None:
         """The order as it stands."""
-        return await Reader(self.store.pool, key[0]).order(key[1])
+        return await Reader(self.store, key[0]).order(key[1])
 
     async def messages(self) -> list[Message]:
         """Every message of all tenants so far, in the order in which they were told."""
-        found = [message for tenant in self.shelves async for message in Reader(self.store.pool, tenant).messages()]
+        found = [message for tenant in self.shelves async for message in Reader(self.store, tenant).messages()]
         return sorted(found, key=lambda message: (message.told_at, message.id))
+
+    def key_of(self, tenant: str) -> bytes:
+        """The key of the tenant's blind indexes."""
+        return self.store.vault.index_key(tenant)
 
     async def close(self) -> None:
         """Give the dispatcher's lease up."""

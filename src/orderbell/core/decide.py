@@ -11,15 +11,19 @@ from typing import Any, cast
 
 import msgspec
 
+from orderbell.core.asks import interpret
 from orderbell.core.events import Event, Staff, TimerDue
 from orderbell.core.fold import fold
 from orderbell.core.model import (
+    BY_DEADLINE,
+    Amends,
     Anomaly,
     Case,
     CaseKind,
     ClearTimer,
     CloseAnomaly,
     CloseCase,
+    Compensate,
     Decision,
     Effect,
     Light,
@@ -33,10 +37,11 @@ from orderbell.core.model import (
     SendNotice,
     SetTimer,
     Tone,
+    WithdrawNotice,
     derive_id,
 )  # fmt: skip
-from orderbell.core.playbook import AnomalyRule, Deadline, Playbook
-from orderbell.core.wording import VARIABLES
+from orderbell.core.playbook import AnomalyRule, Deadline, NoticeRule, Playbook
+from orderbell.core.wording import TONES, VARIABLES
 
 PRINCIPALS = frozenset({"buyer", "consignor"})  # every other role is an extra recipient (S0-4)
 # A deadline that is found overdue, because its anchor was told late, fires after this: the same sender may have newer
@@ -54,6 +59,8 @@ def decide(
     `order` is None for the first event of an order; `now` is the moment it counts as heard (never before the order's
     `updated_at`); `parties` are the people of the order after the event. The new order is one version higher.
     """
+    if event.type == "reply.received":
+        event = interpret(playbook, order, event)
     draft = _Draft(playbook, order, event, now, parties)
     if event.type == "timer.due":
         draft.fire(cast("TimerDue", event.data).name)
@@ -132,9 +139,10 @@ class _Draft:
         if self.verdict is Reason.STALE:
             return
         kind = self.event.type
-        cleared = self.playbook.clears.get(kind)
-        if cleared:
-            self.close((a.name for a in self.get("anomalies") if a.name in cleared), Reason.ANOMALY_CLEARED)
+        clears = self.playbook.clears.get(kind)
+        if clears and self.order.anomalies:
+            over = {name for name, when in clears if when is None or when.test(self.order, self.data)}
+            self.close((a.name for a in self.get("anomalies") if a.name in over), Reason.ANOMALY_CLEARED)
         self.follow_rules(kind)
         for rule, when in self.playbook.opens.get(kind, ()):
             if when is None or when.test(self.order, self.data):
@@ -159,6 +167,8 @@ class _Draft:
                 self.changes["marks"] = marks | dict.fromkeys(rule.mark, self.now)
             for topic in rule.tell:
                 self.tell(topic, reason, "calm")
+            for topic in rule.answer:
+                self.tell(topic, reason, "calm", getattr(self.data, "sender", "") or self.playbook.principal)
 
     def fire(self, name: str) -> None:
         """A deadline passed: open what it opens, tell what it tells."""
@@ -170,31 +180,66 @@ class _Draft:
         if deadline is None or due_at is None or anchor is None or max(due_at, anchor + deadline.after) > self.now:
             self.verdict = Reason.TIMER_GONE
             return
-        self.cause, self.fired = f"deadline {name}", name
+        self.cause, self.fired = f"{BY_DEADLINE}{name}", name
         self.changes["fired"] = order.fired | {name: anchor}
         for anomaly in deadline.open:
             self.open(self.playbook.anomalies[anomaly], Reason.DEADLINE_PASSED, name, anchor, deadline.tone)
         for topic in deadline.tell:
             self.tell(topic, Reason.DEADLINE_PASSED, deadline.tone or "calm")
 
-    def tell(self, topic: str, reason: Reason, tone: Tone) -> None:
-        """Tell everybody whom the topic concerns."""
+    def tell(self, topic: str, reason: Reason, tone: Tone, only: str = "") -> None:
+        """Tell everybody whom the topic concerns, or `only` those of one role."""
         rule = self.playbook.notices[topic]
         extras = self.playbook.principal in rule.to
         values: dict[str, str | int] | None = None
         told: set[str] = set()  # one person may have two roles
         for party in self.order.parties:
-            if party.contact in told or not (party.role in rule.to or (extras and party.role not in PRINCIPALS)):
+            concerned = party.role in rule.to or (extras and party.role not in PRINCIPALS)
+            if party.contact in told or not concerned or (only and party.role != only):
                 continue
             told.add(party.contact)
             if values is None:
                 values = self.values(rule.variables)
+            heard = self.tone_for(party, rule, tone)  # may come with an effect of its own
             notice = Notice(
                 self.new_id(), self.order.tenant, party.contact, self.order.no, party.role, self.playbook.name, topic,
-                self.now, self.now + rule.wait, self.now + rule.within, self.now + rule.valid_for, tone, values,
-                cause=self.cause,
+                self.now, self.now + rule.wait, self.now + rule.within, self.now + rule.valid_for, heard, values,
+                cause=self.cause, version=self.order.version,
             )  # fmt: skip
             self.effects.append(SendNotice(notice, reason))
+
+    def tone_for(self, party: Party, rule: NoticeRule, tone: Tone) -> Tone:
+        """The tone that a person hears; amends are made once, to whom the order is about, and then handed out."""
+        least = rule.ways[party.tier].tone
+        if least is not None and TONES.index(least) > TONES.index(tone):
+            tone = least
+        if tone != "amends":
+            return tone
+        promised: tuple[str, ...] = self.get("amends")
+        if party.role != self.playbook.principal or party.contact in promised:
+            return "sorry"
+        if rule.amends:
+            what, order = self.playbook.amends, self.order
+            amends = Amends(
+                self.new_id(), order.tenant, order.no, party.contact, what.kind, what.value_fen, rule.topic, self.now,
+                self.now + what.valid_for,
+            )  # fmt: skip
+            self.changes["amends"] = (*promised, party.contact)
+            self.effects.append(Compensate(amends, Reason.AMENDS_PROMISED))
+        return tone
+
+    def withdraw(self, topics: tuple[str, ...], reason: Reason) -> None:
+        """Take back what may still wait to be told of these topics."""
+        roles = {role for topic in topics for role in self.playbook.notices[topic].to}
+        extras = self.playbook.principal in roles
+        for name in {
+            p.contact: p for p in self.order.parties if p.role in roles or (extras and p.role not in PRINCIPALS)
+        }:
+            notice = Notice(
+                self.new_id(), self.order.tenant, name, self.order.no, "", self.playbook.name, "", self.now, self.now,
+                self.now, self.now, cause=self.cause, withdraws=topics, version=self.order.version,
+            )  # fmt: skip
+            self.effects.append(WithdrawNotice(notice, reason))
 
     def values(self, names: tuple[str, ...]) -> dict[str, str | int]:
         """What the topic's texts may need, as it stands now."""
@@ -205,11 +250,21 @@ class _Draft:
                 value = self.next_word_s()
             elif name == "reason":  # that of this event: the order's last one may be about something else
                 value = getattr(self.data, "reason", "") or None
+            elif name == "choice":
+                value = getattr(self.data, "option", "") or None
+            elif name == "state":
+                value = self.state()
             else:
                 value = VARIABLES[name].value(self.order)
             if value is not None:
                 values[name] = value
         return values
+
+    def state(self) -> str:
+        """What is to be said of how the order stands: the anomaly that has words for it, else the stage."""
+        rules = [self.playbook.anomalies.get(anomaly.name) for anomaly in self.get("anomalies")]
+        found = next((rule.name for rule in rules if rule is not None and rule.says), "")
+        return f"anomaly.{found}" if found else str(self.get("stage"))
 
     def next_word_s(self) -> int | None:
         """How long, in seconds, until the order's next deadline that tells somebody, if nothing happens (S1-30)."""
@@ -263,7 +318,16 @@ class _Draft:
         closed = set(names)
         if not closed:
             return
-        self.changes["anomalies"] = tuple(a for a in self.get("anomalies") if a.name not in closed)
+        anomalies: tuple[Anomaly, ...] = self.get("anomalies")
+        self.changes["anomalies"] = tuple(a for a in anomalies if a.name not in closed)
+        rules = {anomaly.name: self.playbook.anomalies.get(anomaly.name) for anomaly in anomalies}
+        still = {
+            topic for name, rule in rules.items() if rule is not None and name not in closed for topic in rule.tell
+        }
+        for anomaly in anomalies:
+            rule = rules[anomaly.name]
+            if anomaly.name in closed and rule is not None and rule.pending_max > self.now - anomaly.opened_at:
+                self.withdraw(tuple(topic for topic in rule.tell if topic not in still), reason)
         self.effects.extend(CloseAnomaly(name, reason) for name in sorted(closed))
         cases: tuple[Case, ...] = self.get("cases")
         self.changes["cases"] = tuple(case for case in cases if case.anomaly not in closed)

@@ -40,6 +40,7 @@ Phase = Literal[
 ]  # fmt: skip
 Tier = Literal["new", "regular", "vip"]
 Frequency = Literal["calm", "normal", "all"]
+ChannelName = Literal["sms", "email", "push", "wechat", "inbox"]
 
 
 def read_moment(text: str, zone: tzinfo) -> datetime:
@@ -74,16 +75,17 @@ class Person(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True
     """A person as an event brings them: endpoints and wishes; what is not given stays as it was known."""
 
     id: Name = ""
-    phone: Annotated[str, Meta(max_length=32, pattern=r"^(\+?[0-9][0-9 ()-]{3,30})?$")] = ""
+    phone: Annotated[str, Meta(max_length=40, pattern=r"^([+＋(（]?[0-9０-９][0-9０-９ ()（）.转ext-]{3,38})?\Z")] = ""
     email: Annotated[str, Meta(max_length=254, pattern=r"^([^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+)?$")] = ""
     app: Name = ""
     wechat: Name = ""
     tier: Tier | None = None
     locale: Annotated[str, Meta(max_length=16)] = ""
     timezone: Annotated[str, Meta(max_length=64)] = ""
-    quiet: Annotated[str, Meta(pattern=r"^((([01]\d|2[0-3]):[0-5]\d)-(([01]\d|2[0-3]):[0-5]\d))?$")] = ""
+    quiet: Annotated[str, Meta(pattern=r"^((([01][0-9]|2[0-3]):[0-5][0-9])-(([01][0-9]|2[0-3]):[0-5][0-9]))?\Z")] = ""
     mute: tuple[Word, ...] | None = None
     frequency: Frequency | None = None
+    marketing: bool | None = None
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
@@ -203,16 +205,18 @@ class Feedback(Data, frozen=True, omit_defaults=True):
 
 
 class Choice(Data, frozen=True, omit_defaults=True):
-    """A customer chose one of the ways that were offered."""
+    """A customer chose one of the ways that were offered; `days` is how long an extension lasts."""
 
     option: Word
+    days: Annotated[int, Meta(ge=0, le=365)] = 0
 
 
 class Reply(Data, frozen=True, omit_defaults=True):
-    """A person answered; `sender` is a role of the order (`from` on the wire)."""
+    """A person answered; `sender` is a role of the order (`from` on the wire), `meaning` what it was read as."""
 
     text: Prose
     sender: Word = msgspec.field(default="", name="from")
+    meaning: Word = ""
 
 
 class Staff(Data, frozen=True, omit_defaults=True):
@@ -231,10 +235,13 @@ class TimerDue(Data, frozen=True, omit_defaults=True):
 
 
 class Settled(Data, frozen=True, omit_defaults=True):
-    """What became of a message."""
+    """What became of a message: the provider's outcome, on which channel, for whom, and when it had been told."""
 
     outcome: Word
+    channel: ChannelName
     topic: Word = ""
+    contact: Word = ""
+    told_at: datetime | None = None
 
 
 DATA_TYPES: dict[str, type[Data]] = {

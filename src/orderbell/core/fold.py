@@ -4,16 +4,17 @@ Each function returns the changed fields, or None where the event is older news 
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from datetime import UTC, timedelta
 from typing import Any, cast
-from zoneinfo import ZoneInfo
 
 import msgspec
 
+from orderbell.core.calendar import zone_of
 from orderbell.core.events import (
     Amount,
     Because,
     Cancelled,
+    Choice,
     Event,
     OrderPlaced,
     Price,
@@ -29,7 +30,6 @@ from orderbell.core.model import Order, Parcel
 from orderbell.core.playbook import PARCEL_ENDS
 
 Changes = dict[str, Any]
-zone = lru_cache(maxsize=1024)(ZoneInfo)
 
 # how far along a parcel is; the order as a whole is as far as its least advanced parcel
 _ADVANCE = {
@@ -140,11 +140,22 @@ def _with_parcel(order: Order, old: Parcel | None, new: Parcel) -> Changes:
 
 
 def _promised(_order: Order, event: Event, timezone: str) -> Changes:
-    return {"promised_by": read_moment(cast("Promised", event.data).by, zone(timezone))}
+    return {"promised_by": read_moment(cast("Promised", event.data).by, zone_of(timezone))}
 
 
 def _until(_order: Order, event: Event, timezone: str) -> Changes:
-    return {"until": read_moment(cast("Until", event.data).until, zone(timezone))}
+    return {"until": read_moment(cast("Until", event.data).until, zone_of(timezone))}
+
+
+def _choice(order: Order, event: Event, timezone: str) -> Changes:
+    data = cast("Choice", event.data)
+    if data.option != "extend" or not data.days or order.until is None:
+        return {}
+    local = order.until.astimezone(zone_of(timezone))
+    try:
+        return {"until": (local + timedelta(days=data.days)).astimezone(UTC)}  # by the calendar, whatever the clocks do
+    except OverflowError:
+        return {}
 
 
 def _key(_order: Order, event: Event, _timezone: str) -> Changes:
@@ -182,6 +193,7 @@ _FOLDS: dict[str, Callable[[Order, Event, str], Changes | None]] = {
     "parcel.shipped": _shipped,
     "parcel.scanned": _scanned,
     "parcel.promised": _promised,
+    "choice.made": _choice,
     "key.issued": _key,
     "key.failed": _key,
     "key.revealed": _key,

@@ -4,33 +4,47 @@
 that no SMS can be too long among them (S0-17).
 """
 
+import re
 from collections.abc import Iterator
 
-from orderbell.core.calendar import zone_of
+from phonenumbers import SUPPORTED_REGIONS
+
+from orderbell.core.calendar import is_hours, is_zone
+from orderbell.core.condition import Condition
 from orderbell.core.durations import format_duration
+from orderbell.core.events import ChannelName
 from orderbell.core.plan import INBOX
-from orderbell.core.playbook import Playbook, Problem
+from orderbell.core.playbook import NoticeRule, Playbook, Problem
 from orderbell.core.wording import sms_problems
+
+_QUOTED = re.compile(r"""["']([^"']+)["']""")
 
 
 def lint_playbook(playbook: Playbook) -> list[Problem]:
     """Every broken promise of a compiled playbook, in the order of its file."""
     return [
-        *_timezone(playbook),
+        *_places(playbook),
         *_unreachable_stages(playbook),
         *_anomalies_for_ever(playbook),
         *_anomalies_from_nowhere(playbook),
         *_categories(playbook),
         *_notices(playbook),
+        *_asks(playbook),
         *_circles(playbook),
         *_sms(playbook),
     ]
 
 
-def _timezone(playbook: Playbook) -> Iterator[Problem]:
-    if zone_of(playbook.timezone, "UTC").key != playbook.timezone:
+def _places(playbook: Playbook) -> Iterator[Problem]:
+    if not is_zone(playbook.timezone):
         message = f"there is no time zone {playbook.timezone!r}"
         yield Problem(("timezone",), message, "write such as Asia/Shanghai")
+    if playbook.spec.region not in SUPPORTED_REGIONS:
+        message = f"there are no phone numbers of a region {playbook.spec.region!r}"
+        yield Problem(("region",), message, "write two letters of ISO 3166, such as CN, HK or GB")
+    if not is_hours(playbook.spec.marketing.hours):
+        message = f"{playbook.spec.marketing.hours!r} are no hours"
+        yield Problem(("marketing", "hours"), message, "write such as 09:00-20:00")
 
 
 def _unreachable_stages(playbook: Playbook) -> Iterator[Problem]:
@@ -45,7 +59,7 @@ def _unreachable_stages(playbook: Playbook) -> Iterator[Problem]:
 
 
 def _anomalies_for_ever(playbook: Playbook) -> Iterator[Problem]:
-    cleared = {name for names in playbook.clears.values() for name in names}
+    cleared = {name for names in playbook.clears.values() for name, _ in names}
     by_deadline = {name for deadline in playbook.deadlines.values() for name in deadline.open}
     for name, rule in playbook.anomalies.items():
         if name not in cleared and rule.clears_rank is None and name not in by_deadline:
@@ -78,18 +92,55 @@ def _notices(playbook: Playbook) -> Iterator[Problem]:
         if rule.valid_for < rule.within:
             remedy = "lengthen `valid_for`: news must not grow old before it has to be told"
             yield Problem((*path, "valid_for"), "is out of date before it has to be told", remedy)
-        if rule.mandatory and rule.level == "all":
-            yield Problem(
-                (*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category"
-            )
-        if not rule.channels:
-            yield Problem((*path, "channels"), "has no channel", "name at least one channel, or drop the line")
+        yield from _company(topic, rule)
         for locale, words in playbook.wording.items():
-            kept = INBOX if rule.mandatory else ()  # where a mandatory notice goes in the end
-            for channel in dict.fromkeys((*rule.channels, *rule.also, *kept)):
+            for channel in dict.fromkeys(_channels_of(rule)):
                 if not words.has(topic, channel):
                     remedy = f"add `{topic}:` with a text for {channel} to the wording of {locale}"
                     yield Problem((*path, "channels"), f"has no wording for {channel} in {locale}", remedy)
+
+
+def _company(topic: str, rule: NoticeRule) -> Iterator[Problem]:
+    """What does not go together in a topic."""
+    path = ("notices", topic)
+    if rule.mandatory and rule.level == "all":
+        yield Problem((*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category")
+    if not rule.channels:
+        yield Problem((*path, "channels"), "has no channel", "name at least one channel, or drop the line")
+    if (rule.lane == "marketing") != rule.marketing:
+        remedy = "a category with `marketing: true` and `lane: marketing` belong together"
+        yield Problem((*path, "lane"), f"is of the category {rule.category!r} in the lane {rule.lane!r}", remedy)
+    if rule.mandatory and rule.after:
+        remedy = "drop `after`, or choose a category that is not mandatory"
+        yield Problem((*path, "after"), "is mandatory, yet kept from those who heard nothing before", remedy)
+    for tier, way in rule.ways.items():
+        if not way.channels:
+            yield Problem((*path, "tiers", tier, "channels"), "has no channel", "name at least one, or drop the line")
+
+
+def _channels_of(rule: NoticeRule) -> Iterator[ChannelName]:
+    """Every channel that a notice may go out on: those of all tiers, and the inbox, where mandatory ones end up."""
+    yield from (*rule.channels, *rule.also)
+    for way in rule.ways.values():
+        yield from (*way.channels, *way.also)
+    if rule.mandatory:
+        yield from INBOX
+
+
+def _asks(playbook: Playbook) -> Iterator[Problem]:
+    heard = {option for rules in playbook.rules.get("choice.made", ()) for option in _options(rules.when)}
+    heard |= {option for _, when in playbook.opens.get("choice.made", ()) for option in _options(when)}
+    for ask in playbook.asks:
+        options = (*filter(None, (ask.yes, ask.no)), *ask.choices, *(("extend",) if ask.extend_days_max else ()))
+        for option in options:
+            if option not in heard:
+                remedy = f"add a rule `{{on: choice.made, when: 'event.option == \"{option}\"', …}}`"
+                yield Problem(("asks", ask.name), f"the answer {option!r} leads to nothing", remedy)
+
+
+def _options(when: Condition | None) -> set[str]:
+    """The texts that a condition names: good enough to find an answer that nobody listens for."""
+    return set(_QUOTED.findall(when.source)) if when is not None else set()
 
 
 def _circles(playbook: Playbook) -> Iterator[Problem]:
@@ -108,7 +159,7 @@ def _circles(playbook: Playbook) -> Iterator[Problem]:
 
 
 def _sms(playbook: Playbook) -> Iterator[Problem]:
-    topics = [topic for topic, rule in playbook.notices.items() if "sms" in (*rule.channels, *rule.also)]
+    topics = [topic for topic, rule in playbook.notices.items() if "sms" in _channels_of(rule)]
     marketing = {topic for topic, rule in playbook.notices.items() if rule.marketing}
     for locale, words in playbook.wording.items():
         for wrong in sms_problems(words, topics, marketing):

@@ -4,14 +4,15 @@ States are stored as msgpack arrays, so fields are only ever appended, with a de
 """
 
 import hashlib
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from orderbell.core.events import Event, Frequency, Tier
+from orderbell.core.events import ChannelName, Event, Frequency, Tier
 
 Light = Literal["red", "yellow", "green"]
 Payment = Literal["none", "failed", "expired", "paid", "refunding", "refunded"]
@@ -19,11 +20,16 @@ Owner = Literal["warehouse", "finance", "logistics", "service"]
 CaseKind = Literal["handle", "call_back"]
 CaseState = Literal["open", "acknowledged", "resolved"]
 Lane = Literal["critical", "service", "marketing"]
-ChannelName = Literal["sms", "email", "push", "wechat", "inbox"]
+# `verified`: answered from there. `bounced`: the last message did not arrive, so other channels go first. `blocked`:
+# the provider will never take one.
+EndpointState = Literal["verified", "bounced", "blocked", "landline", "invalid"]
+DEAD = frozenset({"blocked", "landline", "invalid"})
 Tone = Literal["calm", "sorry", "amends"]
 Value = str | int
 
 LANES: tuple[Lane, ...] = ("critical", "service", "marketing")  # stored as their index, most urgent first
+BY_DEADLINE = "deadline "  # how the cause of a notice begins that a deadline brought
+DISTURBING: frozenset[ChannelName] = frozenset({"sms", "email", "push", "wechat"})  # the inbox waits to be opened
 FREQUENCY_RANK: dict[Frequency, int] = {"calm": 0, "normal": 1, "all": 2}
 
 
@@ -48,8 +54,20 @@ class Reason(StrEnum):
     PROGRESS_CLEARS = "progress_clears"
     STAFF_SAYS_SO = "staff_says_so"
     VALUABLE_ORDER = "valuable_order"
+    AMENDS_PROMISED = "amends_promised"
     SENT = "sent"
     QUIET_HOURS = "quiet_hours"
+    MARKETING_HOURS = "marketing_hours"
+    CAPPED = "capped"  # the person has heard enough lately
+    WAITING_FOR_RECEIPT = "waiting_for_receipt"
+    RECEIPT_CAME = "receipt_came"
+    FELL_BACK = "fell_back"  # no receipt came in time: told once more, on the next channel
+    FALLBACK_STOPPED = "fallback_stopped"  # what it was about is over, so the next channel is spared
+    WITHDRAWN = "withdrawn"  # its reason had gone before anybody was told
+    WITHDRAWAL = "withdrawal"
+    NEVER_HEARD = "never_heard"  # nobody hears "solved" who never heard "broken"
+    REVIEW_DUE = "review_due"
+    NO_CONSENT = "no_consent"
     MUTED = "muted"
     TOO_DETAILED = "too_detailed"  # the person asked for fewer messages than this one belongs to
     OUT_OF_DATE = "out_of_date"
@@ -57,6 +75,32 @@ class Reason(StrEnum):
     NO_ENDPOINT = "no_endpoint"
     NO_WORDING = "no_wording"
     TOO_LONG = "too_long"
+
+
+class Consent(Struct, frozen=True, array_like=True, gc=False):
+    """A record of what somebody agreed to or opted out of, when, by which way, and in which words."""
+
+    tenant: str
+    contact: str
+    scope: str
+    given: bool
+    at: datetime
+    source: str
+    words: str = ""
+
+
+class Amends(Struct, frozen=True, array_like=True, gc=False):
+    """Something that a message promised to make up for a trouble, for the shop to hand out (S2-19)."""
+
+    id: bytes
+    tenant: str
+    order_no: str
+    contact: str
+    kind: str
+    value_fen: int
+    topic: str
+    promised_at: datetime
+    valid_until: datetime
 
 
 class Party(Struct, frozen=True, array_like=True, gc=False):
@@ -137,6 +181,7 @@ class Order(Struct, frozen=True, array_like=True, gc=False):
     timers: dict[str, datetime] = {}
     fired: dict[str, datetime] = {}
     payment_at: datetime | None = None
+    amends: tuple[str, ...] = ()  # the contacts that have been promised amends: once per order
 
     def anomaly(self, name: str) -> Anomaly | None:
         """The open anomaly of that name."""
@@ -148,10 +193,20 @@ class Order(Struct, frozen=True, array_like=True, gc=False):
         return min(self.timers.values()) if self.timers else None
 
 
+class Try(Struct, frozen=True, array_like=True, gc=False):
+    """A message that has gone out for a notice, on a channel."""
+
+    channel: ChannelName
+    message_id: bytes
+    at: datetime
+
+
 class Notice(Struct, frozen=True, array_like=True, gc=False):
     """What one person should be told, and by when; words and channel are the second stage's business.
 
-    `values` feed the wording: text and codes as they are, money in fen, times as whole seconds since 1970.
+    `values` feed the wording: text and codes as they are, money in fen, times as whole seconds since 1970. `held` is
+    why it last had to wait, `tried` what has gone out while it waits for a receipt. One that `withdraws` topics tells
+    nothing: it takes back what waits of them for the same order.
     """
 
     id: bytes
@@ -167,8 +222,12 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
     valid_until: datetime
     tone: Tone = "calm"
     values: dict[str, Value] = {}
-    held: Literal["", "quiet_hours"] = ""
+    held: str = ""
     cause: str = ""  # the type of the event, or `deadline NAME`
+    tried: tuple[Try, ...] = ()
+    withdraws: tuple[str, ...] = ()
+    version: int = 0  # of the order, when it was decided
+    cap: str = ""  # the cap that was full
 
 
 class Contact(Struct, frozen=True, array_like=True, gc=False):
@@ -184,8 +243,15 @@ class Contact(Struct, frozen=True, array_like=True, gc=False):
     locale: str = ""
     timezone: str = ""
     quiet: str = ""
-    mute: tuple[str, ...] = ()
+    mute: tuple[str, ...] = ()  # categories, or `category:channel`
     frequency: Frequency = "normal"
+    marketing: Literal["", "yes", "no"] = ""  # the last consent or opt-out; no word means none
+    states: dict[ChannelName, EndpointState] = {}
+    checked_at: datetime | None = None  # when an endpoint was last changed, or confirmed by the person
+    tier_set: bool = False  # by the shop: then the playbook's rules leave it alone
+    order_count: int = 0
+    spent_fen: int = 0
+    marketing_at: datetime | None = None  # when the last consent or opt-out was heard
 
     @property
     def key(self) -> tuple[str, str]:
@@ -193,7 +259,9 @@ class Contact(Struct, frozen=True, array_like=True, gc=False):
         return (self.tenant, self.id)
 
     def endpoint(self, channel: ChannelName) -> str:
-        """The address on a channel, empty where there is none; everybody has an inbox."""
+        """The address on a channel, empty where there is none that works; everybody has an inbox."""
+        if self.states.get(channel) in DEAD:
+            return ""
         if channel == "sms":
             return self.phone
         if channel == "email":
@@ -253,7 +321,23 @@ class CloseCase(Struct, frozen=True, tag=True):
     reason: Reason
 
 
-Effect = SendNotice | SetTimer | ClearTimer | OpenAnomaly | CloseAnomaly | OpenCase | CloseCase
+class WithdrawNotice(Struct, frozen=True, tag=True):
+    """Take back what waits to be told: its reason has gone."""
+
+    notice: Notice
+    reason: Reason
+
+
+class Compensate(Struct, frozen=True, tag=True):
+    """Hand out what a message promises."""
+
+    amends: Amends
+    reason: Reason
+
+
+Effect = (
+    WithdrawNotice | Compensate | SendNotice | SetTimer | ClearTimer | OpenAnomaly | CloseAnomaly | OpenCase | CloseCase
+)
 
 
 class Decision(Struct, frozen=True):
@@ -301,21 +385,54 @@ class Message(Struct, frozen=True, array_like=True, gc=False):
     cause: str = ""
 
 
+class Told(Struct, frozen=True, array_like=True, gc=False):
+    """That a person was told something, on the channel that disturbs most."""
+
+    at: datetime
+    order_no: str
+    topic: str
+    lane: Lane
+    channel: ChannelName
+
+
+class History(Struct, frozen=True, array_like=True, gc=False):
+    """What a person heard lately, the newest last: what caps count and what later news may refer to."""
+
+    told: tuple[Told, ...] = ()
+    reviewed_at: datetime | None = None
+
+
+class Outlook(Struct, frozen=True):
+    """What the second stage knows of the world: who has a provider, how long its receipts take, what came of tries.
+
+    `patience` holds the open channels, each with how long a receipt is waited for before another one is tried;
+    `statuses` those of the messages in `Notice.tried`, by id.
+    """
+
+    patience: Mapping[ChannelName, timedelta]
+    statuses: Mapping[bytes, str] = {}
+
+
 class Fate(Struct, frozen=True, array_like=True, gc=False):
-    """What became of a notice in the second stage: sent, held until a time, merged into another, or dropped."""
+    """What became of a notice in the second stage.
+
+    It was sent, held until a time (perhaps after a first try), merged into another, dropped, or, if it withdraws
+    others, done.
+    """
 
     notice: Notice
-    kind: Literal["sent", "held", "merged", "dropped"]
+    kind: Literal["sent", "held", "merged", "dropped", "done"]
     reason: Reason
     until: datetime | None = None
     into: bytes = b""
 
 
 class Plan(Struct, frozen=True):
-    """For one contact: the messages that go out now, and what became of every notice that was looked at."""
+    """For one contact: the messages that go out now, what became of every notice looked at, what was heard so far."""
 
     messages: tuple[Message, ...]
     fates: tuple[Fate, ...]
+    history: History = History()
 
 
 def derive_id(at: datetime, *parts: str | int) -> bytes:
@@ -331,3 +448,4 @@ encode_state = msgspec.msgpack.Encoder().encode
 decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_notice = msgspec.msgpack.Decoder(Notice).decode
 decode_contact = msgspec.msgpack.Decoder(Contact).decode
+decode_history = msgspec.msgpack.Decoder(History).decode

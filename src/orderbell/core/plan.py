@@ -1,55 +1,80 @@
 """The second stage: of all that one person should be told, what goes out now, where, and in which words?
 
 `plan` looks at the pending notices of one contact together, so that neighbouring news of an order becomes one
-message (S0-33, S1-16). A notice that is not due yet stays as it is, unless a message that goes out says it too.
+message (S0-33, S1-16), news whose reason has gone is taken back, and nobody hears more than they asked for or can
+bear. A notice that is not due yet stays as it is, unless a message that goes out says it too.
+
+What has gone out on one channel while another is left waits for its receipt: it stays among the pending notices as
+`tried`, and is told on the next channel when the channel's patience is over and no receipt came (S0-32).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
-from orderbell.core.calendar import quiet_until, zone_of
+from orderbell.core.calendar import marketing_until, quiet_until, zone_of
+from orderbell.core.events import ChannelName
 from orderbell.core.model import (
+    BY_DEADLINE,
+    DISTURBING,
     FREQUENCY_RANK,
-    ChannelName,
     Contact,
     Fate,
+    History,
     Message,
     Notice,
+    Outlook,
     Plan,
     Reason,
+    Told,
+    Try,
     derive_id,
 )  # fmt: skip
-from orderbell.core.playbook import NoticeRule, Playbook
-from orderbell.core.wording import Text, Wording
+from orderbell.core.playbook import HISTORY_KEPT, HISTORY_MAX, Cap, NoticeRule, Playbook
+from orderbell.core.wording import TONES, Text, Wording
 
 INBOX: tuple[ChannelName, ...] = ("inbox",)
+STORM = Cap("everything", "person", HISTORY_MAX, HISTORY_KEPT, frozenset(), "inbox")
+PATIENCE = timedelta(minutes=3)  # how long a receipt is waited for where nothing is known of a channel yet
+_replace = msgspec.structs.replace
 
 
 def plan(
     playbooks: Mapping[str, Playbook],
     contact: Contact,
+    history: History,
     notices: Iterable[Notice],
     now: datetime,
-    channels: frozenset[ChannelName],
+    outlook: Outlook,
 ) -> Plan:
-    """Plan the pending notices of one contact; `channels` are those that have a provider now."""
-    draft = _Draft(contact, now, channels)
-    for notice in sorted(notices, key=lambda pending: (pending.due_at, pending.id)):
+    """Plan the pending notices of one contact; `history` is what they heard lately, `outlook` what is open."""
+    draft = _Draft(contact, history, now, outlook)
+    pending = sorted(notices, key=lambda notice: (notice.due_at, notice.id))
+    if any(notice.withdraws for notice in pending):
+        pending = _withdraw(draft, pending)
+    lines: list[_Line] = []
+    for notice in pending:
         playbook = playbooks.get(notice.playbook)
         rule = playbook.notices.get(notice.topic) if playbook is not None else None
         if playbook is None or rule is None:
             draft.fates[notice.id] = Fate(notice, "dropped", Reason.NO_WORDING)
             continue
         unwanted = _unwanted(rule, contact, notice, now)
-        if unwanted is None:
-            draft.live.append((notice, rule, playbook))
+        if unwanted is not None and notice.tried:  # told once, and then they had enough of it
+            reason = Reason.SENT if unwanted is Reason.OUT_OF_DATE else Reason.FALLBACK_STOPPED
+            draft.fates[notice.id] = Fate(notice, "sent", reason)
+        elif unwanted is None:
+            lines.append((notice, rule, playbook))
+            draft.live.setdefault(notice.order_no, []).append(lines[-1])
         else:
             draft.fates[notice.id] = Fate(notice, "dropped", unwanted)
-    for line in draft.live:
+            draft.unheard.append((notice, rule, playbook))
+    for line in lines:
         draft.settle(line)
-    return Plan(tuple(draft.messages), tuple(fate for fate in draft.fates.values() if fate is not None))
+    if draft.last is not None:
+        _ask_for_review(draft, draft.last)
+    return Plan(tuple(draft.messages), tuple(fate for fate in draft.fates.values() if fate is not None), draft.history)
 
 
 _Line = tuple[Notice, NoticeRule, Playbook]
@@ -58,13 +83,40 @@ _Line = tuple[Notice, NoticeRule, Playbook]
 class _Draft:
     """A plan in the making: what is wanted at all, and the fates so far, None for what waits for its time."""
 
-    __slots__ = ("channels", "contact", "fates", "live", "messages", "now")
+    __slots__ = (
+        "before",
+        "contact",
+        "fates",
+        "last",
+        "live",
+        "messages",
+        "now",
+        "outlook",
+        "reviewed_at",
+        "told",
+        "unheard",
+        "wordless",
+    )
 
-    def __init__(self, contact: Contact, now: datetime, channels: frozenset[ChannelName]) -> None:
-        self.contact, self.now, self.channels = contact, now, channels
-        self.live: list[_Line] = []
+    def __init__(self, contact: Contact, history: History, now: datetime, outlook: Outlook) -> None:
+        self.contact, self.before, self.now, self.outlook = contact, history, now, outlook
+        self.told, self.reviewed_at = history.told, history.reviewed_at
+        oldest = now - HISTORY_KEPT
+        if self.told and self.told[0].at <= oldest:
+            self.told = tuple(one for one in self.told if one.at > oldest)
+        self.live: dict[str, list[_Line]] = {}
         self.fates: dict[bytes, Fate | None] = {}
+        self.unheard: list[_Line] = []  # the person does not want to hear it, yet it has happened
         self.messages: list[Message] = []
+        self.last: _Line | None = None  # that disturbed
+        self.wordless: Reason | None = None  # why the last text that was looked for is not there
+
+    @property
+    def history(self) -> History:
+        """What the person has heard, this plan included."""
+        if self.told is self.before.told and self.reviewed_at == self.before.reviewed_at:
+            return self.before
+        return History(self.told[-HISTORY_MAX:], self.reviewed_at)
 
     def settle(self, line: _Line) -> Fate | None:
         """Decide one notice, after those that say it too: it is merged only into one that goes out."""
@@ -73,31 +125,56 @@ class _Draft:
             return self.fates[notice.id]
         self.fates[notice.id] = None  # no playbook that passed its lint covers in a circle; another must not hang
         wait: datetime | None = None
-        for wider in _covers(notice, rule, self.live, self.now):
+        for wider in _covers(notice, rule, self.live[notice.order_no], self.now):
             fate = self.settle(wider)
-            if fate is not None and fate.kind in ("sent", "merged"):
-                into = fate.into if fate.kind == "merged" else wider[0].id
-                self.fates[notice.id] = fate = Fate(notice, "merged", Reason.COVERED, None, into)
+            if wider[0].tried or (fate is not None and _is_told(fate)):
+                into = fate.into if fate is not None and fate.kind == "merged" else wider[0].id
+                self.fates[notice.id] = fate = _merged(notice, into)
+                if notice.topic in playbook.after and not notice.tried:  # heard, in other words
+                    self.told = (*self.told, Told(self.now, notice.order_no, notice.topic, rule.lane, INBOX[0]))
                 return fate
             if fate is None and wider[0].due_at > self.now:
                 wait = min(wait or wider[0].due_at, wider[0].due_at)
+        if notice.tried:
+            by = next(_covers(notice, rule, self.unheard, self.now), None)
+            if by is not None:
+                self.fates[notice.id] = fate = _merged(notice, by[0].id)
+                return fate
         if notice.due_at > self.now:
             return None
-        if wait is not None:
-            fate = Fate(msgspec.structs.replace(notice, due_at=wait), "held", Reason.COVERED, wait)
+        if notice.tried:
+            fate = _follow_up(self, line)
+        elif wait is not None:
+            fate = Fate(_replace(notice, due_at=wait), "held", Reason.COVERED, wait)
         else:
-            fate, texts = _place(self, playbook, rule, notice)
-            self.messages.extend(texts)
+            self.wordless = None
+            fate = _first_time(self, line)
         self.fates[notice.id] = fate
         return fate
+
+    def heard(self, order_no: str, topics: frozenset[str]) -> bool:
+        """Whether the person has been told one of these topics of an order."""
+        return any(one.order_no == order_no and one.topic in topics for one in self.told)
+
+    def note(self, line: _Line, messages: list[Message]) -> None:
+        """Remember a telling; what only lies in the inbox counts for no cap, but may be referred to."""
+        notice, rule, playbook = line
+        channel = next((m.channel for m in messages if m.channel in DISTURBING), INBOX[0])
+        if channel in DISTURBING:
+            self.last = line
+        if notice.topic not in playbook.after and not (playbook.caps and channel in DISTURBING):
+            return
+        self.told = (*self.told, Told(self.now, notice.order_no, notice.topic, rule.lane, channel))
 
 
 def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: ChannelName) -> Text | Reason:
     """The words of a notice for a person on a channel, or why there are none."""
     rule = playbook.notices[notice.topic]
     words = _wording(playbook, contact.locale)
-    timezone = zone_of(contact.timezone, playbook.timezone).key
-    text = words.compose(notice.topic, channel, notice.tone, notice.values, timezone=timezone, marketing=rule.marketing)
+    text = words.compose(
+        notice.topic, channel, notice.tone, notice.values, timezone=zone_of(contact.timezone, playbook.timezone).key,
+        marketing=rule.marketing, newcomer=contact.tier == "new",
+    )  # fmt: skip
     if text is None:
         return Reason.NO_WORDING
     return Reason.TOO_LONG if text.segments > 1 else text
@@ -112,9 +189,46 @@ def _wording(playbook: Playbook, locale: str) -> Wording:
     return next(near, playbook.wording[playbook.locale])
 
 
+def _is_told(fate: Fate) -> bool:
+    return fate.kind in ("sent", "merged") or bool(fate.kind == "held" and fate.notice.tried)
+
+
+def _merged(notice: Notice, into: bytes) -> Fate:
+    if notice.tried:  # it has been told once: only its next channel is spared
+        return Fate(notice, "sent", Reason.FALLBACK_STOPPED, None, into)
+    return Fate(notice, "merged", Reason.COVERED, None, into)
+
+
+def _withdraw(draft: _Draft, pending: list[Notice]) -> list[Notice]:
+    """Take back what waits and has lost its reason; what is left."""
+    kept: list[Notice] = []
+    withdrawals = [notice for notice in pending if notice.withdraws]
+    for notice in withdrawals:
+        draft.fates[notice.id] = Fate(notice, "done", Reason.WITHDRAWAL)
+    for notice in (notice for notice in pending if not notice.withdraws):
+        by = next((one for one in withdrawals if _takes_back(one, notice)), None)
+        if by is None:
+            kept.append(notice)
+        elif notice.tried:
+            draft.fates[notice.id] = Fate(notice, "sent", Reason.FALLBACK_STOPPED, None, by.id)
+        else:
+            draft.fates[notice.id] = Fate(notice, "dropped", Reason.WITHDRAWN, None, by.id)
+    return kept
+
+
+def _takes_back(withdrawal: Notice, notice: Notice) -> bool:
+    return (
+        notice.topic in withdrawal.withdraws
+        and notice.order_no == withdrawal.order_no
+        and notice.version < withdrawal.version
+    )
+
+
 def _unwanted(rule: NoticeRule, contact: Contact, notice: Notice, now: datetime) -> Reason | None:
     if rule.mandatory:
         return None
+    if rule.marketing and contact.marketing != "yes":
+        return Reason.NO_CONSENT
     if rule.category in contact.mute:
         return Reason.MUTED
     if FREQUENCY_RANK[rule.level] > FREQUENCY_RANK[contact.frequency]:
@@ -127,42 +241,206 @@ def _covers(notice: Notice, rule: NoticeRule, live: list[_Line], now: datetime) 
     for line in live:
         other, wider, _ = line
         if (
-            notice.topic in wider.covers
-            and (rule.lane != "critical" or wider.lane == "critical")
-            and other.order_no == notice.order_no
+            (notice.topic in wider.covers or _is_graver(other, notice))
+            and (rule.lane != "critical" or wider.lane == "critical" or notice.tried)
             and other.created_at >= notice.created_at
-            and other.due_at <= max(notice.tell_by, now)
+            and (other.tried or other.due_at <= max(notice.tell_by, now))
         ):
             yield line
 
 
-def _place(draft: _Draft, playbook: Playbook, rule: NoticeRule, notice: Notice) -> tuple[Fate, list[Message]]:
-    contact, now = draft.contact, draft.now
+def _is_graver(other: Notice, notice: Notice) -> bool:
+    """Whether two deadlines tell the same at once, such as late and very late, and this is the one to tell."""
+    return (
+        other.topic == notice.topic
+        and other.cause.startswith(BY_DEADLINE)
+        and notice.cause.startswith(BY_DEADLINE)
+        and (TONES.index(other.tone), other.version) > (TONES.index(notice.tone), notice.version)
+    )
+
+
+def _first_time(draft: _Draft, line: _Line) -> Fate:
+    notice, rule, _ = line
+    now = draft.now
+    if rule.after and not draft.heard(notice.order_no, rule.after):
+        return Fate(notice, "dropped", Reason.NEVER_HEARD)
     late = notice.valid_until < now  # only mandatory ones come this far: they are kept where they disturb nobody
-    if rule.lane != "critical" and not late:
-        until = quiet_until(now, contact.quiet, zone_of(contact.timezone, playbook.timezone))
+    if late:
+        return _deliver(draft, line, INBOX, ())
+    held = _held(draft, line)
+    if held is not None:
+        return held
+    way = rule.ways[draft.contact.tier]
+    wanted = _open_to(draft.contact, rule, way.channels)
+    also = tuple(channel for channel in way.also if not _is_muted(draft.contact, rule, channel)) if wanted else ()
+    disturbs = any(channel in DISTURBING and _reaches(draft, channel) for channel in (*wanted, *also))
+    free_at, cap = _capped(draft, line) if disturbs else (None, None)
+    if cap is not None and free_at is not None:
+        notice = _replace(notice, cap=cap.name)
+        if cap.then == "delay" and free_at <= notice.valid_until:
+            return _hold(notice, free_at, Reason.CAPPED)
+        return _deliver(draft, (notice, rule, line[2]), INBOX, (), Reason.CAPPED)
+    return _deliver(draft, line, (*wanted, *INBOX) if rule.mandatory else wanted, also)
+
+
+def _held(draft: _Draft, line: _Line) -> Fate | None:
+    """Why the notice must wait for a better hour; critical ones never do."""
+    notice, rule, playbook = line
+    contact, now = draft.contact, draft.now
+    if rule.lane == "critical":
+        return None
+    zone = zone_of(contact.timezone, playbook.timezone)
+    until = quiet_until(now, contact.quiet, zone)
+    if until is not None:
+        return _hold(notice, until, Reason.QUIET_HOURS)
+    if rule.marketing:
+        hours = playbook.spec.marketing
+        until = marketing_until(now, hours.hours, hours.workdays_only, playbook.spec.region, zone)
         if until is not None:
-            held = msgspec.structs.replace(notice, due_at=until, held="quiet_hours")
-            return Fate(held, "held", Reason.QUIET_HOURS, until), []
-    wanted = INBOX if late else (*rule.channels, *INBOX) if rule.mandatory else rule.channels
-    messages: list[Message] = []
+            return _hold(notice, until, Reason.MARKETING_HOURS)
+    return None
+
+
+def _hold(notice: Notice, until: datetime, reason: Reason) -> Fate:
+    return Fate(_replace(notice, due_at=until, held=reason.value), "held", reason, until)
+
+
+def _open_to(contact: Contact, rule: NoticeRule, channels: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
+    """The channels that the person left on for the category; what is mandatory keeps at least one that reaches them."""
+    if contact.states:
+        channels = _bounced_later(contact, channels)
+    if not contact.mute:
+        return channels
+    left = tuple(channel for channel in channels if not _is_muted(contact, rule, channel))
+    if rule.mandatory and not any(channel in DISTURBING and contact.endpoint(channel) for channel in left):
+        return channels
+    return left
+
+
+def _is_muted(contact: Contact, rule: NoticeRule, channel: ChannelName) -> bool:
+    return bool(contact.mute) and f"{rule.category}:{channel}" in contact.mute
+
+
+def _bounced_later(contact: Contact, channels: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
+    """Where the last message did not arrive, the next one goes later; the inbox keeps its place."""
+    disturbing = [channel for channel in channels if channel in DISTURBING]
+    later = iter(sorted(disturbing, key=lambda channel: contact.states.get(channel) == "bounced"))
+    return tuple(next(later) if channel in DISTURBING else channel for channel in channels)
+
+
+def _capped(draft: _Draft, line: _Line) -> tuple[datetime | None, Cap | None]:
+    """When the fullest cap frees a place, and which that is; None when none is full."""
+    notice, rule, playbook = line
+    free_at: datetime | None = None
+    full: Cap | None = None
+    heard = len(draft.told)
+    if heard >= HISTORY_MAX:  # more than can be counted: the last guard against a storm
+        return draft.told[0].at + HISTORY_KEPT, STORM
+    for cap in playbook.caps:
+        if heard >= cap.most and (not cap.lanes or rule.lane in cap.lanes):
+            counted = _counted(cap, draft.told, notice, draft.now)
+            if len(counted) >= cap.most:
+                frees_at = counted[-cap.most] + cap.within
+                if free_at is None or frees_at > free_at:
+                    free_at, full = frees_at, cap
+    return free_at, full
+
+
+def _counted(cap: Cap, told: tuple[Told, ...], notice: Notice, now: datetime) -> list[datetime]:
+    """When the person was told what a cap counts, the newest last."""
+    oldest = now - cap.within
+    return [
+        one.at
+        for one in told
+        if one.at > oldest
+        and one.channel in DISTURBING
+        and (not cap.lanes or one.lane in cap.lanes)
+        and (cap.per == "person" or one.order_no == notice.order_no)
+        and (cap.per != "topic" or one.topic == notice.topic)
+    ]
+
+
+def _deliver(
+    draft: _Draft,
+    line: _Line,
+    wanted: tuple[ChannelName, ...],
+    also: tuple[ChannelName, ...],
+    reason: Reason = Reason.SENT,
+) -> Fate:
+    """Write the message for the first channel that reaches the person, and those beside it."""
+    notice = line[0]
+    messages = _first_of(draft, line, wanted)
+    for channel in also:
+        if _reaches(draft, channel) and all(message.channel != channel for message in messages):
+            messages += _write(draft, line, channel)
+    if not messages:
+        return Fate(notice, "dropped", draft.wordless or Reason.NO_ENDPOINT)
+    draft.messages += messages
+    draft.note(line, messages)
+    return _await_receipt(draft, line, messages, wanted) or Fate(notice, "sent", reason)
+
+
+def _first_of(draft: _Draft, line: _Line, wanted: Iterable[ChannelName]) -> list[Message]:
     for channel in wanted:
-        if channel in draft.channels and contact.endpoint(channel):
-            messages = _write(draft, playbook, rule, notice, channel)
+        if _reaches(draft, channel):
+            messages = _write(draft, line, channel)
             if messages:
-                break
-    for channel in () if late else rule.also:
-        if channel in draft.channels and contact.endpoint(channel) and all(m.channel != channel for m in messages):
-            messages += _write(draft, playbook, rule, notice, channel)
-    if messages:
-        return Fate(notice, "sent", Reason.SENT), messages
-    return Fate(notice, "dropped", Reason.NO_ENDPOINT), []
+                return messages
+    return []
 
 
-def _write(draft: _Draft, playbook: Playbook, rule: NoticeRule, notice: Notice, channel: ChannelName) -> list[Message]:
+def _reaches(draft: _Draft, channel: ChannelName) -> bool:
+    return channel in draft.outlook.patience and bool(draft.contact.endpoint(channel))
+
+
+def _await_receipt(draft: _Draft, line: _Line, messages: list[Message], wanted: tuple[ChannelName, ...]) -> Fate | None:
+    """Keep the notice until the receipt is due, where another channel could tell it then."""
+    notice, rule, _ = line
+    first = messages[0].channel
+    if not rule.fallback or first == "inbox":
+        return None
+    used = {first, *(message.channel for message in messages), *(one.channel for one in notice.tried)}
+    if not any(channel not in used and channel != "inbox" and _reaches(draft, channel) for channel in wanted):
+        return None
+    until = draft.now + draft.outlook.patience[first]
+    if until > notice.valid_until:
+        return None
+    tries = (*notice.tried, *(Try(message.channel, message.id, draft.now) for message in messages))
+    waiting = _replace(notice, due_at=until, tried=tries)
+    return Fate(waiting, "held", Reason.WAITING_FOR_RECEIPT, until)
+
+
+def _follow_up(draft: _Draft, line: _Line) -> Fate:
+    """A receipt was due: content with it, or on to the next channel; the same person is told the same thing."""
+    notice, rule, _ = line
+    statuses, main = draft.outlook.statuses, rule.ways[draft.contact.tier].channels
+    if any(statuses.get(one.message_id) == "delivered" and one.channel in main for one in notice.tried):
+        return Fate(notice, "sent", Reason.RECEIPT_CAME)  # a receipt of what went out beside it proves little
+    if notice.valid_until < draft.now:
+        return Fate(notice, "sent", Reason.SENT)
+    held = _held(draft, line)
+    if held is not None:
+        return held
+    used = {one.channel for one in notice.tried}
+    wanted = _open_to(draft.contact, rule, rule.ways[draft.contact.tier].channels)
+    rest = tuple(channel for channel in wanted if channel in DISTURBING and channel not in used)
+    messages = _first_of(draft, line, rest)
+    if not messages:
+        return Fate(notice, "sent", Reason.SENT)
+    draft.messages += messages
+    return _await_receipt(draft, line, messages, wanted) or Fate(
+        _replace(notice, tried=(*notice.tried, *(Try(m.channel, m.id, draft.now) for m in messages))),
+        "sent",
+        Reason.FELL_BACK,
+    )
+
+
+def _write(draft: _Draft, line: _Line, channel: ChannelName) -> list[Message]:
+    notice, rule, playbook = line
     contact, now = draft.contact, draft.now
     text = compose(playbook, notice, contact, channel)
     if isinstance(text, Reason):
+        draft.wordless = text
         return []
     message = Message(
         derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
@@ -170,3 +448,32 @@ def _write(draft: _Draft, playbook: Playbook, rule: NoticeRule, notice: Notice, 
         notice.created_at, now, notice.valid_until, text.tone, notice.cause,
     )  # fmt: skip
     return [message]
+
+
+def _ask_for_review(draft: _Draft, line: _Line) -> None:
+    """Ask people now and then to look over their contact data, when they hear from us anyway (S0-2, S0-5)."""
+    said, _, playbook = line
+    review = playbook.review
+    if review is None:
+        return
+    now = draft.now
+    last = draft.contact.checked_at or now
+    if now - last < review.every or (draft.reviewed_at is not None and now - draft.reviewed_at < review.every):
+        return
+    rule = playbook.notices[review.topic]
+    notice = Notice(
+        derive_id(now, said.id.hex(), review.topic), said.tenant, said.contact, said.order_no, said.role,
+        said.playbook, review.topic, now, now, now + rule.within, now + rule.valid_for,
+        values={"order_no": said.order_no}, cause="review", version=said.version,
+    )  # fmt: skip
+    line = (notice, rule, playbook)
+    if _unwanted(rule, draft.contact, notice, now) is not None or _held(draft, line) is not None:
+        return
+    if _capped(draft, line)[1] is not None:
+        return
+    messages = _first_of(draft, line, _open_to(draft.contact, rule, rule.channels))
+    if messages:
+        draft.messages += messages
+        draft.note(line, messages)
+        draft.reviewed_at = now
+        draft.fates[notice.id] = Fate(notice, "sent", Reason.REVIEW_DUE)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -17,12 +18,15 @@ from msgspec import Struct
 
 from orderbell.core.condition import Condition, ConditionInvalid, compile_condition, schema_of
 from orderbell.core.durations import parse_duration
-from orderbell.core.events import DATA_TYPES, Frequency
-from orderbell.core.model import CaseKind, ChannelName, Lane, Light, Order, Owner, Tone
+from orderbell.core.events import DATA_TYPES, ChannelName, Frequency, Tier
+from orderbell.core.model import CaseKind, Contact, Lane, Light, Order, Owner, Tone
 from orderbell.core.wording import VARIABLES, Wording, WordingProblem, WordingSpec, compile_wording
 
 Many = str | tuple[str, ...]
 Since = Literal["stage", "opened", "promise", "parcel", "until"]
+CapKey = Literal["person", "order", "topic"]
+CapWay = Literal["inbox", "delay"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 NO_TIME = timedelta(0)
 
 
@@ -36,7 +40,7 @@ class StageSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What an event does when its condition holds."""
+    """What an event does when its condition holds; `answer` is told only to whoever sent a reply."""
 
     on: Many
     when: str = ""
@@ -44,6 +48,7 @@ class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     tell: Many = ()
     mark: Many = ()
     unmark: Many = ()
+    answer: Many = ()
 
 
 class DeadlineSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -66,32 +71,94 @@ class OpensSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class AnomalySpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is wrong with an order: what opens and clears it, who owns it, what it tells whom."""
+    """What is wrong with an order: what opens and clears it, who owns it, what it tells whom.
+
+    `says` is the customer's sentence by locale while it is open; without one that of the stage holds.
+    """
 
     owner: Owner
     light: Light = "red"
     opens: tuple[OpensSpec, ...] = ()
-    clears: Many = ()
+    clears: str | tuple[str | OpensSpec, ...] = ()
     clears_at: str = ""
     person: bool = True
     call_back: str = ""
     tell: Many = ()
     tone: Tone = "calm"
+    says: dict[str, str] = {}
+
+
+class WaySpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is other for people of a tier (S0-20..22); what is not given stays."""
+
+    channels: tuple[ChannelName, ...] | None = None
+    also: tuple[ChannelName, ...] | None = None
+    tone: Tone | None = None
 
 
 class NoticeSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A topic: who hears it, how soon, on which channels, and what it makes superfluous."""
+    """A topic: who hears it, how soon, on which channels, and what it makes superfluous.
+
+    `channels` stand in the order of preference: the next is tried when no receipt came in time, unless `fallback` is
+    off; `also` go out together with the first. Who never heard one of the topics in `after` is spared this one.
+    """
 
     to: Many
     category: str
     lane: Lane = "service"
-    channels: tuple[ChannelName, ...] = ("sms", "inbox")
+    channels: tuple[ChannelName, ...] = ("sms", "wechat", "push", "inbox")
     also: tuple[ChannelName, ...] = ()
     within: str = "5m"
     wait: str = "0s"
     valid_for: str = "24h"
     level: Frequency = "normal"
     covers: Many = ()
+    after: Many = ()
+    fallback: bool = True
+    tiers: dict[Tier, WaySpec] = {}
+
+
+class AskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A question that a reply can answer while a mark or an anomaly is there: the option that each answer means."""
+
+    during: str = msgspec.field(name="while")
+    stages: Many = msgspec.field(default=(), name="in")
+    yes: str = ""
+    no: str = ""
+    choices: tuple[str, ...] = ()
+    extend_days_max: int = 0
+
+
+class CapSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The most tellings that disturb in a span: what goes beyond waits, or lies in the inbox (S1-28)."""
+
+    most: int
+    within: str
+    per: CapKey = "person"
+    lanes: Many = ()
+    then: CapWay = "inbox"
+
+
+class MarketingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When marketing may go out, by the person's clock."""
+
+    hours: str = "09:00-20:00"
+    workdays_only: bool = False
+
+
+class ReviewSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How often people are asked to look over their contact data, and by which topic (S0-2, S0-5)."""
+
+    every: str
+    tell: str
+
+
+class AmendsSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the shop hands out when a message makes amends (S0-22, S2-19)."""
+
+    kind: str = "coupon"
+    value_fen: int = 0
+    valid_for: str = "30d"
 
 
 class CategorySpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -112,6 +179,13 @@ class PlaybookSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     categories: dict[str, CategorySpec]
     deadlines: dict[str, DeadlineSpec | None] = {}
     anomalies: dict[str, AnomalySpec | None] = {}
+    asks: dict[str, AskSpec | None] = {}
+    caps: dict[str, CapSpec | None] = {}
+    tiers: dict[Tier, str] = {}
+    marketing: MarketingSpec = MarketingSpec()
+    review: ReviewSpec | None = None
+    amends: AmendsSpec = AmendsSpec()
+    region: str = "CN"
     timezone: str = "Asia/Shanghai"
     locale: str = "zh-CN"
     brand: dict[str, str] = msgspec.field(default_factory=lambda: {"zh-CN": "叮咚", "en": "OrderBell"})
@@ -149,6 +223,7 @@ class Rule:
     tell: tuple[str, ...]
     mark: tuple[str, ...]
     unmark: tuple[str, ...]
+    answer: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +244,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class AnomalyRule:
-    """A compiled anomaly."""
+    """A compiled anomaly; what it tells can wait for `pending_max` at most."""
 
     name: str
     owner: Owner
@@ -179,11 +254,64 @@ class AnomalyRule:
     call_back: Condition | None
     tell: tuple[str, ...]
     tone: Tone
+    says: bool
+    pending_max: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a topic reaches people of one tier; `tone` is the least that they hear."""
+
+    channels: tuple[ChannelName, ...]
+    also: tuple[ChannelName, ...]
+    tone: Tone | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A compiled question; `anchor` tells since when it is open, None where it is not."""
+
+    name: str
+    anchor: Callable[[Order], datetime | None]
+    stages: frozenset[str]
+    yes: str
+    no: str
+    choices: tuple[str, ...]
+    extend_days_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A compiled cap; no lanes are all lanes."""
+
+    name: str
+    per: CapKey
+    most: int
+    within: timedelta
+    lanes: frozenset[str]
+    then: CapWay
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """How often contact data are looked over, and by which topic."""
+
+    topic: str
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class AmendsRule:
+    """What amends are."""
+
+    kind: str
+    value_fen: int
+    valid_for: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeRule:
-    """A compiled topic; `variables` are those that any of its texts uses."""
+    """A compiled topic; `variables` are those that any of its texts uses, `amends` whether some offer them."""
 
     topic: str
     to: frozenset[str]
@@ -198,6 +326,10 @@ class NoticeRule:
     valid_for: timedelta
     level: Frequency
     covers: frozenset[str]
+    after: frozenset[str]
+    fallback: bool
+    ways: Mapping[Tier, Way]
+    amends: bool
     variables: tuple[str, ...]
 
 
@@ -213,12 +345,18 @@ class Playbook:
     stages: Mapping[str, Stage]
     rules: Mapping[str, tuple[Rule, ...]]
     opens: Mapping[str, tuple[tuple[AnomalyRule, Condition | None], ...]]
-    clears: Mapping[str, frozenset[str]]
+    clears: Mapping[str, tuple[tuple[str, Condition | None], ...]]
     anomalies: Mapping[str, AnomalyRule]
     deadlines: Mapping[str, Deadline]
     deadlines_at: Mapping[str, tuple[Deadline, ...]]
     notices: Mapping[str, NoticeRule]
     roles: frozenset[str]
+    asks: tuple[Ask, ...]
+    caps: tuple[Cap, ...]
+    tiers: tuple[tuple[Tier, Condition], ...]
+    review: Review | None
+    amends: AmendsRule
+    after: frozenset[str]
     wording: Mapping[str, Wording]
     spec: PlaybookSpec
 
@@ -239,6 +377,14 @@ def content_version(spec: PlaybookSpec, wordings: Mapping[str, WordingSpec]) -> 
     return hashlib.blake2b(body, digest_size=6).hexdigest()
 
 
+_NO_WAY = WaySpec()
+_CONTACT = {name: declared for name, declared in schema_of(Contact).items() if name in ("order_count", "spent_fen")}
+CHOICES_MAX = 3  # more is too much for an SMS, and for many people (S3-30)
+HISTORY_KEPT = timedelta(days=14)
+HISTORY_MAX = 200  # more tellings than that in `HISTORY_KEPT`, and all but the inbox stays silent
+CAP_MOST = 100
+
+
 def many(value: Many) -> tuple[str, ...]:
     """One name or several, as several."""
     return (value,) if isinstance(value, str) else value
@@ -250,9 +396,11 @@ class _Compiler:
     def __init__(self, spec: PlaybookSpec, wordings: Mapping[str, WordingSpec]) -> None:
         self.spec, self.wordings = spec, wordings
         self.problems: list[Problem] = []
+        self.spans: dict[str, timedelta] = {}
         self.anomaly_specs = {name: found for name, found in spec.anomalies.items() if found is not None}
         self.marks = {name: True for rule in spec.rules for name in many(rule.mark)}
         self.order_schema = schema_of(Order)
+        self.open_stages = tuple(name for name, s in spec.stages.items() if not s.end and s.light != "green")
 
     def run(self) -> tuple[Playbook | None, list[Problem]]:
         """Compile all parts; the playbook is only built when none has a problem."""
@@ -260,11 +408,16 @@ class _Compiler:
         stages = self.stages()
         wording = self.wording()
         notices = {topic: self.notice(topic, found, wording) for topic, found in spec.notices.items()}
+        self.spans = {topic: rule.valid_for for topic, rule in notices.items()}
         anomalies = {name: self.anomaly(name, found, stages) for name, found in self.anomaly_specs.items()}
         deadlines = {name: self.deadline(name, found) for name, found in spec.deadlines.items() if found is not None}
         rules = self.rules()
         opens = self.opens(anomalies)
         clears = self.clears()
+        asks = tuple(self.ask(name, found) for name, found in spec.asks.items() if found is not None)
+        caps = tuple(self.cap(name, found) for name, found in spec.caps.items() if found is not None)
+        tiers = self.tiers()
+        review, amends = self.review(), self.amends()
         if self.problems:
             return None, self.problems
         playbook = Playbook(
@@ -273,7 +426,8 @@ class _Compiler:
             anomalies=anomalies, deadlines=deadlines,
             deadlines_at={name: tuple(d for d in deadlines.values() if name in d.stages) for name in stages},
             notices=notices, roles=frozenset(role for rule in notices.values() for role in rule.to),
-            wording=wording, spec=spec,
+            asks=asks, caps=caps, tiers=tiers, review=review, amends=amends,
+            after=frozenset(topic for rule in notices.values() for topic in rule.after), wording=wording, spec=spec,
         )  # fmt: skip
         return playbook, []
 
@@ -327,25 +481,39 @@ class _Compiler:
             if not brand:
                 self.problem(("brand",), f"no brand for the locale {locale}", f"add brand: {{{locale}: …}}")
             try:
-                made[locale] = compile_wording(spec, brand, (self.spec.extends, self.spec.name))
+                made[locale] = compile_wording(spec, brand, (self.spec.extends, self.spec.name), self.states(locale))
             except WordingProblem as wrong:
                 self.problem(("wording", locale, *wrong.path), wrong.message, wrong.remedy)
         if self.spec.locale not in self.wordings:
             self.problem(("locale",), f"no wording for the locale {self.spec.locale}", "add its wording file")
         return made
 
+    def states(self, locale: str) -> dict[str, str]:
+        """What a customer is told of the state of an order: stages by name, anomalies as `anomaly.NAME`."""
+        said = {name: found.says.get(locale, "") for name, found in self.spec.stages.items()}
+        said |= {f"anomaly.{name}": found.says.get(locale, "") for name, found in self.anomaly_specs.items()}
+        return {name: words for name, words in said.items() if words}
+
     def notice(self, topic: str, found: NoticeSpec, wording: Mapping[str, Wording]) -> NoticeRule:
         path = ("notices", topic)
         self.known(found.category, self.spec.categories, "category", *path, "category")
         self.known(found.covers, self.spec.notices, "notice", *path, "covers")
+        self.known(found.after, self.spec.notices, "notice", *path, "after")
         category = self.spec.categories.get(found.category, CategorySpec())
+        ways = {}
+        for tier in TIERS:
+            own = found.tiers.get(tier, _NO_WAY)
+            channels = found.channels if own.channels is None else own.channels
+            ways[tier] = Way(channels, found.also if own.also is None else own.also, own.tone)
         used = {name for words in wording.values() for name in words.variables(topic)}
         return NoticeRule(
             topic=topic, to=frozenset(many(found.to)), category=found.category, mandatory=category.mandatory,
             marketing=category.marketing, lane=found.lane, channels=found.channels, also=found.also,
             within=self.duration(found.within, *path, "within"), wait=self.duration(found.wait, *path, "wait"),
             valid_for=self.duration(found.valid_for, *path, "valid_for"), level=found.level,
-            covers=frozenset(many(found.covers)), variables=tuple(sorted(used & VARIABLES.keys())),
+            covers=frozenset(many(found.covers)), after=frozenset(many(found.after)), fallback=found.fallback,
+            ways=MappingProxyType(ways), amends=any(words.has_tone(topic, "amends") for words in wording.values()),
+            variables=tuple(sorted(used & VARIABLES.keys())),
         )  # fmt: skip
 
     def anomaly(self, name: str, found: AnomalySpec, stages: Mapping[str, Stage]) -> AnomalyRule:
@@ -356,25 +524,16 @@ class _Compiler:
         return AnomalyRule(
             name, found.owner, found.light, rank, "handle" if found.person else None,
             self.condition(found.call_back, (), *path, "call_back"),
-            self.known(found.tell, self.spec.notices, "notice", *path, "tell"), found.tone,
+            self.known(found.tell, self.spec.notices, "notice", *path, "tell"), found.tone, bool(found.says),
+            max((self.spans.get(topic, NO_TIME) for topic in many(found.tell)), default=NO_TIME),
         )  # fmt: skip
 
     def deadline(self, name: str, found: DeadlineSpec) -> Deadline:
         path = ("deadlines", name)
-        open_stages = {stage: s for stage, s in self.spec.stages.items() if not s.end and s.light != "green"}
-        stages = self.known(found.stages, self.spec.stages, "stage", *path, "in") or tuple(open_stages)
-        anchor = anchor_of(found.since)
-        if anchor is None:
-            remedy = f"use one of: {', '.join(get_args(Since))}, mark:NAME, anomaly:NAME"
-            self.problem((*path, "since"), f"there is no moment {found.since!r}", remedy)
-        kind, _, origin = found.since.partition(":")
-        if kind == "anomaly":
-            self.known(origin, self.anomaly_specs, "anomaly", *path, "since")
-        elif kind == "mark":
-            self.known(origin, self.marks, "mark", *path, "since")
+        stages = self.known(found.stages, self.spec.stages, "stage", *path, "in") or self.open_stages
         after = self.duration(found.after, *path, "after", signed=True)
         return Deadline(
-            name, after, anchor or (lambda _order: None), frozenset(stages),
+            name, after, self.moment(found.since, *path, "since"), frozenset(stages),
             self.condition(found.when, (), *path, "when"),
             self.known(found.tell, self.spec.notices, "notice", *path, "tell"),
             self.known(found.open, self.anomaly_specs, "anomaly", *path, "open"), found.tone, after < NO_TIME,
@@ -391,6 +550,7 @@ class _Compiler:
                 (self.known(found.stage, self.spec.stages, "stage", *path, "stage")[0] if found.stage else ""),
                 self.known(found.tell, self.spec.notices, "notice", *path, "tell"),
                 many(found.mark), many(found.unmark),
+                self.known(found.answer, self.spec.notices, "notice", *path, "answer"),
             )  # fmt: skip
             for name in types:
                 made.setdefault(name, []).append(rule)
@@ -409,12 +569,78 @@ class _Compiler:
                     made.setdefault(event_type, []).append((anomalies[name], condition))
         return {event_type: tuple(rules) for event_type, rules in made.items()}
 
-    def clears(self) -> dict[str, frozenset[str]]:
-        made: dict[str, set[str]] = {}
+    def clears(self) -> dict[str, tuple[tuple[str, Condition | None], ...]]:
+        made: dict[str, list[tuple[str, Condition | None]]] = {}
         for name, found in self.anomaly_specs.items():
-            for event_type in self.known(found.clears, DATA_TYPES, "event type", "anomalies", name, "clears"):
-                made.setdefault(event_type, set()).add(name)
-        return {event_type: frozenset(names) for event_type, names in made.items()}
+            for index, clearing in enumerate((found.clears,) if isinstance(found.clears, str) else found.clears):
+                path = ("anomalies", name, "clears", index)
+                on, when = (clearing, "") if isinstance(clearing, str) else (clearing.on, clearing.when)
+                types = self.known(on, DATA_TYPES, "event type", *path)
+                condition = self.condition(when, types, *path, "when")
+                for event_type in types:
+                    made.setdefault(event_type, []).append((name, condition))
+        return {event_type: tuple(names) for event_type, names in made.items()}
+
+    def moment(self, since: str, *path: str | int) -> Callable[[Order], datetime | None]:
+        """The moment that `since` names; reports what it does not know."""
+        anchor = anchor_of(since)
+        if anchor is None:
+            remedy = f"use one of: {', '.join(get_args(Since))}, mark:NAME, anomaly:NAME"
+            self.problem(path, f"there is no moment {since!r}", remedy)
+        kind, _, origin = since.partition(":")
+        if kind == "anomaly":
+            self.known(origin, self.anomaly_specs, "anomaly", *path)
+        elif kind == "mark":
+            self.known(origin, self.marks, "mark", *path)
+        return anchor or (lambda _order: None)
+
+    def ask(self, name: str, found: AskSpec) -> Ask:
+        path = ("asks", name)
+        if not (found.yes or found.no or found.choices or found.extend_days_max):
+            self.problem(path, "no reply answers this question", "add yes, no, choices or extend_days_max")
+        if len(found.choices) > CHOICES_MAX:
+            self.problem((*path, "choices"), f"{len(found.choices)} choices", f"offer {CHOICES_MAX} at most (S3-30)")
+        anchor = self.moment(found.during, *path, "while")
+        if found.during in ("until", "promise"):  # a day to come is no moment at which a question was asked
+            anchor = _since_opened(anchor)
+        stages = self.known(found.stages, self.spec.stages, "stage", *path, "in") or self.open_stages
+        return Ask(name, anchor, frozenset(stages), found.yes, found.no, found.choices, found.extend_days_max)
+
+    def cap(self, name: str, found: CapSpec) -> Cap:
+        path = ("caps", name)
+        within = self.duration(found.within, *path, "within")
+        if not 1 <= found.most <= CAP_MOST:
+            self.problem((*path, "most"), f"{found.most} tellings cannot be counted", f"write 1 to {CAP_MOST}")
+        if within > HISTORY_KEPT:
+            self.problem((*path, "within"), "is longer than what is remembered", f"write {HISTORY_KEPT.days}d at most")
+        lanes = self.known(found.lanes, dict.fromkeys(get_args(Lane)), "lane", *path, "lanes")
+        return Cap(name, found.per, found.most, within, frozenset(lanes), found.then)
+
+    def tiers(self) -> tuple[tuple[Tier, Condition], ...]:
+        made: list[tuple[Tier, Condition]] = []
+        for tier, source in self.spec.tiers.items():
+            try:
+                made.append((tier, compile_condition(source, {"contact": _CONTACT})))
+            except ConditionInvalid as wrong:
+                self.problem(("tiers", tier), f"{wrong.message} (column {wrong.column})", wrong.remedy)
+        return tuple(made)
+
+    def review(self) -> Review | None:
+        found = self.spec.review
+        if found is None:
+            return None
+        self.known(found.tell, self.spec.notices, "notice", "review", "tell")
+        return Review(found.tell, self.duration(found.every, "review", "every"))
+
+    def amends(self) -> AmendsRule:
+        found = self.spec.amends
+        if found.value_fen < 0:
+            self.problem(("amends", "value_fen"), "amends of less than nothing", "write fen, or 0 for no fixed value")
+        return AmendsRule(found.kind, found.value_fen, self.duration(found.valid_for, "amends", "valid_for"))
+
+
+def _since_opened(anchor: Callable[[Order], datetime | None]) -> Callable[[Order], datetime | None]:
+    return lambda order: order.opened_at if anchor(order) is not None else None
 
 
 def anchor_of(since: str) -> Callable[[Order], datetime | None] | None:

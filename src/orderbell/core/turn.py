@@ -5,20 +5,36 @@ looks: so the outcome depends on the events and their arrival alone, not on batc
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 import msgspec
 from msgspec import Struct, field
 
 from orderbell.core.decide import decide
-from orderbell.core.events import OWN_SOURCE, Answer, Event, Person, Status, TimerDue
+from orderbell.core.events import (
+    OWN_SOURCE,
+    Answer,
+    ChannelName,
+    Event,
+    Person,
+    Reply,
+    Settled,
+    Status,
+    TimerDue,
+)  # fmt: skip
 from orderbell.core.model import (
+    DEAD,
+    Amends,
     Case,
     CloseAnomaly,
     CloseCase,
+    Compensate,
+    Consent,
     Contact,
     Decision,
+    EndpointState,
     Entry,
     Notice,
     OpenAnomaly,
@@ -27,10 +43,14 @@ from orderbell.core.model import (
     Party,
     Reason,
     SendNotice,
+    WithdrawNotice,
 )  # fmt: skip
+from orderbell.core.phones import read_phone
 from orderbell.core.playbook import Playbook
+from orderbell.core.replies import read_reply
 
 Key = tuple[str, str]
+KeyOf = Callable[[str], bytes]
 _NO_DECISION = b"[]"
 _encode_decision = msgspec.json.Encoder().encode
 
@@ -77,6 +97,8 @@ class Turn(Struct):
     created: set[Key] = field(default_factory=set)
     new_contacts: set[Key] = field(default_factory=set)
     notices: list[Notice] = field(default_factory=list)
+    consents: list[Consent] = field(default_factory=list)
+    amends: list[Amends] = field(default_factory=list)
     anomalies: dict[tuple[str, str, str, datetime], AnomalyLine] = field(default_factory=dict)
     cases: dict[tuple[str, bytes], CaseLine] = field(default_factory=dict)
 
@@ -95,30 +117,55 @@ def refuse_stray(shelf_of: Mapping[str, Shelf], event: Event) -> Answer | None:
     return None
 
 
-def contact_id(order_no: str, role: str, person: Person) -> str:
+def contact_id(order_no: str, role: str, person: Person, key: bytes = b"", region: str = "CN") -> str:
     """The id of a person: the shop's own, else one derived from phone or mail, else one of this order and role.
 
-    The same phone in two orders is the same person.
+    The same phone in two orders is the same person, however it is written; `region` is that of numbers without a
+    country code. `key` (32 bytes) makes it a blind index.
     """
     if person.id:
         return person.id
-    basis = (person.phone and "phone:" + "".join(c for c in person.phone if c.isdigit())) or (
+    basis = (person.phone and "phone:" + read_phone(person.phone, region).number) or (
         person.email and "mail:" + person.email.casefold()
     )
-    return hashlib.blake2b((basis or f"role:{order_no}:{role}").encode(), digest_size=10).hexdigest()
+    return hashlib.blake2b((basis or f"role:{order_no}:{role}").encode(), digest_size=10, key=key).hexdigest()
 
 
-def contact_keys(events: Iterable[Event], orders: Mapping[Key, Order]) -> set[Key]:
+def no_key(_tenant: str) -> bytes:
+    """The key of hosts that keep nothing."""
+    return b""
+
+
+def contact_keys(
+    shelf_of: Mapping[str, Shelf], events: Iterable[Event], orders: Mapping[Key, Order], key_of: KeyOf = no_key
+) -> set[Key]:
     """The contacts that a batch brings news of, for the host to load; `orders` are the known ones of the batch."""
     keys: set[Key] = set()
+    named: dict[Key, str] = {}  # the playbook that the first event of a new order names
     for event in events:
-        if not event.people:
-            continue
-        keys.update((event.tenant, contact_id(event.order_no, role, p)) for role, p in event.people.items())
         order = orders.get(event.order_key)
-        if order is not None:
-            keys.update((event.tenant, party.contact) for party in order.parties if party.role in event.people)
+        playbook = order.playbook if order is not None else named.setdefault(event.order_key, event.playbook)
+        if not event.people and event.type not in _PERSONAL:
+            continue
+        if event.people:
+            region = _region(shelf_of[event.tenant].find(playbook))
+            secret = key_of(event.tenant)
+            names = (contact_id(event.order_no, role, p, secret, region) for role, p in event.people.items())
+            keys.update((event.tenant, name) for name in names)
+        if event.type == "message.settled":
+            keys.add((event.tenant, cast("Settled", event.data).contact))
+        elif order is not None:
+            personal = event.type in _PERSONAL
+            roles = event.people or {}
+            keys.update((event.tenant, party.contact) for party in order.parties if personal or party.role in roles)
     return keys
+
+
+_PERSONAL = frozenset({"reply.received", "message.settled"})
+
+
+def _region(playbook: Playbook | None) -> str:
+    return playbook.spec.region if playbook is not None else "CN"
 
 
 def run_turn(
@@ -128,14 +175,16 @@ def run_turn(
     contacts: Mapping[Key, Contact],
     due: Iterable[Key] = (),
     until: datetime | None = None,
+    key_of: KeyOf = no_key,
 ) -> Turn:
     """Decide events in order, then fire what the orders in `due` have due by `until`.
 
     `orders` and `contacts` are those that exist of the events' orders and people; events are fresh (not seen before).
+    `key_of` gives the tenant's key of blind indexes, from which the ids of people come.
     """
     turn = Turn()
     for event in events:
-        _take(turn, shelf_of[event.tenant], event, orders, contacts)
+        _take(turn, shelf_of[event.tenant], event, orders, contacts, key_of)
     if until is not None:
         for key in due:
             order = turn.orders.get(key) or orders.get(key)
@@ -144,12 +193,21 @@ def run_turn(
     return turn
 
 
-def _take(turn: Turn, shelf: Shelf, event: Event, orders: Mapping[Key, Order], contacts: Mapping[Key, Contact]) -> None:
+def _take(
+    turn: Turn,
+    shelf: Shelf,
+    event: Event,
+    orders: Mapping[Key, Order],
+    contacts: Mapping[Key, Contact],
+    key_of: KeyOf,
+) -> None:
     key = event.order_key
     order = turn.orders.get(key) or orders.get(key)
     if order is not None:
         order = _fire(turn, shelf, order, event.received_at)
     playbook = shelf.find(order.playbook if order is not None else event.playbook)
+    if event.type in _PERSONAL:
+        _hear(turn, playbook, event, order, contacts)
     if playbook is None:
         stage, version = (order.stage, order.version) if order is not None else ("", 0)
         detail = f"there is no playbook {event.playbook or shelf.default!r}"
@@ -160,7 +218,7 @@ def _take(turn: Turn, shelf: Shelf, event: Event, orders: Mapping[Key, Order], c
     now = event.received_at
     if order is not None and now < order.updated_at:
         now = order.updated_at  # the clocks of two machines may differ; an order's time never runs back
-    parties = _meet(turn, event, order, contacts)
+    parties = _meet(turn, playbook, event, order, contacts, key_of)
     if _step(turn, playbook, order, event, now, parties) is not None and order is None:
         turn.created.add(key)
 
@@ -206,8 +264,10 @@ def _project(turn: Turn, old: Order | None, decision: Decision, now: datetime) -
     new = decision.order
     before = {case.id: case for case in old.cases} if old is not None else {}
     for effect in decision.effects:
-        if isinstance(effect, SendNotice):
+        if isinstance(effect, (SendNotice, WithdrawNotice)):
             turn.notices.append(effect.notice)
+        elif isinstance(effect, Compensate):
+            turn.amends.append(effect.amends)
         elif isinstance(effect, OpenAnomaly):
             turn.anomalies[new.tenant, new.no, effect.name, now] = AnomalyLine(
                 new.tenant, new.no, effect.name, now, None
@@ -228,43 +288,152 @@ def _project(turn: Turn, old: Order | None, decision: Decision, now: datetime) -
             turn.cases[new.tenant, case.id] = CaseLine(new.tenant, new.no, case, None)
 
 
-def _meet(turn: Turn, event: Event, order: Order | None, contacts: Mapping[Key, Contact]) -> tuple[Party, ...]:
+def _meet(
+    turn: Turn,
+    playbook: Playbook,
+    event: Event,
+    order: Order | None,
+    contacts: Mapping[Key, Contact],
+    key_of: KeyOf,
+) -> tuple[Party, ...]:
     if not event.people:
         return order.parties if order is not None else ()
     known = {party.role: party for party in order.parties} if order is not None else {}
+    region = playbook.spec.region
     for role, person in event.people.items():
-        name = contact_id(event.order_no, role, person)
+        name = contact_id(event.order_no, role, person, key_of(event.tenant), region)
         before = None
         if role in known and not person.id:
-            key = (event.tenant, known[role].contact)
-            before = turn.contacts.get(key) or contacts.get(key)
+            before = _known(turn, contacts, (event.tenant, known[role].contact))
             if not person.phone and (not person.email or (before is not None and before.phone)):
                 name = known[role].contact  # news of somebody already known, such as a new locale or a mail address
         key = (event.tenant, name)
-        old = turn.contacts.get(key) or contacts.get(key)
-        new = merge_contact(old or _stranger(event.tenant, name, before), person)
+        old = _known(turn, contacts, key)
+        base = old or _stranger(event.tenant, name, before)
+        new = merge_contact(base, person, event.received_at, region)
+        new = _with_consent(turn, new, person, event)
+        if role == playbook.principal and role not in known:
+            amount_fen = order.amount_fen if order is not None else getattr(event.data, "amount_fen", 0)
+            new = _with_order(new, amount_fen, playbook)
         if new != old:
-            turn.contacts[key] = new
-            if old is None:
-                turn.new_contacts.add(key)
+            _keep(turn, old, new)
         known[role] = Party(role, name, new.tier)
     return tuple(known.values())
 
 
+def _with_consent(turn: Turn, contact: Contact, person: Person, event: Event) -> Contact:
+    """What an event says of consent; older news than the last word of the person gives none (S0-30)."""
+    given = person.marketing
+    if given is None or contact.marketing == ("yes" if given else "no"):
+        return contact
+    if given and contact.marketing_at is not None and event.time <= contact.marketing_at:
+        return contact
+    turn.consents.append(Consent(*contact.key, "marketing", given, event.received_at, f"event {event.source}"))
+    return agree(contact, given, event.received_at)
+
+
+def agree(contact: Contact, given: bool, at: datetime) -> Contact:  # noqa: FBT001 - a field of the record
+    """The contact after a consent to marketing, or an opt-out; whoever keeps it writes a `Consent` beside it."""
+    return msgspec.structs.replace(contact, marketing="yes" if given else "no", marketing_at=at)
+
+
+def _known(turn: Turn, contacts: Mapping[Key, Contact], key: Key) -> Contact | None:
+    return turn.contacts.get(key) or contacts.get(key)
+
+
+def _keep(turn: Turn, old: Contact | None, new: Contact) -> None:
+    turn.contacts[new.key] = new
+    if old is None:
+        turn.new_contacts.add(new.key)
+
+
+def _hear(
+    turn: Turn, playbook: Playbook | None, event: Event, order: Order | None, contacts: Mapping[Key, Contact]
+) -> None:
+    """What a reply, or the fate of a message, says of the person it is about, whatever the order makes of it.
+
+    An opt-out must not fail because the order's playbook is away.
+    """
+    if isinstance(event.data, Settled):
+        contact = _known(turn, contacts, (event.tenant, event.data.contact))
+        new = contact and _with_fate(contact, event.data)
+    else:
+        data = cast("Reply", event.data)
+        role = data.sender or (playbook.principal if playbook is not None else "")
+        names = [party.contact for party in (order.parties if order is not None else ()) if role in ("", party.role)]
+        contact = _known(turn, contacts, (event.tenant, names[0])) if names else None
+        new = contact and _with_reply(turn, contact, event, data)
+    if contact is not None and new is not None and new != contact:
+        _keep(turn, contact, new)
+
+
+def _with_reply(turn: Turn, contact: Contact, event: Event, data: Reply) -> Contact:
+    """Whoever answers can be reached; an opt-out holds from this moment on, and is kept as a record (S0-30)."""
+    said = read_reply(data.text)
+    new = msgspec.structs.replace(contact, states=contact.states | {"sms": "verified"})
+    if said.kind in ("opt_out", "opt_in"):
+        given = said.kind == "opt_in"
+        record = Consent(*contact.key, "marketing", given, event.received_at, f"reply {event.id}", said.text)
+        turn.consents.append(record)
+        new = agree(new, given, event.received_at)
+    return new
+
+
+def _with_fate(contact: Contact, data: Settled) -> Contact:
+    """An address that a provider will never take is not tried again, until another one is named."""
+    stale = contact.checked_at is not None and data.told_at is not None and data.told_at < contact.checked_at
+    state = _STATES.get(data.outcome)
+    if state is None or stale or contact.states.get(data.channel) in DEAD:
+        return contact
+    return msgspec.structs.replace(contact, states=contact.states | {data.channel: state})
+
+
+def _with_order(contact: Contact, amount_fen: int, playbook: Playbook) -> Contact:
+    """One order more; the tier follows, where the shop has not set it (S0-20)."""
+    new = msgspec.structs.replace(
+        contact, order_count=contact.order_count + 1, spent_fen=contact.spent_fen + amount_fen
+    )
+    if new.tier_set or not playbook.tiers:
+        return new
+    tier = next((tier for tier, rule in playbook.tiers if rule.test(new)), "regular")
+    return msgspec.structs.replace(new, tier=tier)
+
+
 def _stranger(tenant: str, name: str, before: Contact | None) -> Contact:
-    """A contact that is new; wishes follow a person to a new number, other addresses may be somebody else's."""
+    """A contact that is new; wishes follow a person to a new number, other addresses may be somebody else's.
+
+    An opt-out follows as well; a consent was given for the old number.
+    """
     if before is None:
         return Contact(tenant, name)
-    return msgspec.structs.replace(before, id=name, phone="", email="", app="", wechat="")
+    changes: dict[str, object] = {} if before.marketing == "no" else {"marketing": "", "marketing_at": None}
+    return msgspec.structs.replace(
+        before, id=name, phone="", email="", app="", wechat="", states={}, checked_at=None, **changes
+    )  # fmt: skip
 
 
-def merge_contact(contact: Contact, person: Person) -> Contact:
+_STATES: dict[str, EndpointState] = {"rejected_recipient": "blocked", "failed": "bounced"}
+_CHANNELS: dict[str, ChannelName] = {"phone": "sms", "email": "email", "app": "push", "wechat": "wechat"}
+_WISHES = ("locale", "timezone", "quiet", "frequency")
+
+
+def merge_contact(contact: Contact, person: Person, at: datetime, region: str = "CN") -> Contact:
     """Lay what an event says of a person over what was known; what it does not say stays."""
-    changes: dict[str, object] = {
-        name: value
-        for name in ("phone", "email", "app", "wechat", "tier", "locale", "timezone", "quiet", "frequency")
-        if (value := getattr(person, name))
-    }
+    changes: dict[str, object] = {name: value for name in _WISHES if (value := getattr(person, name))}
+    states = dict(contact.states)
+    for name, channel in _CHANNELS.items():
+        value = getattr(person, name)
+        phone = read_phone(value, region) if value and name == "phone" else None
+        address = phone.number if phone is not None else value
+        if address and address != getattr(contact, name):
+            changes |= {name: address, "checked_at": at}
+            states.pop(channel, None)
+            if phone is not None and phone.state in ("landline", "invalid"):
+                states[channel] = phone.state
+    if states != contact.states:
+        changes["states"] = states
+    if person.tier:
+        changes |= {"tier": person.tier, "tier_set": True}
     if person.mute is not None:
         changes["mute"] = tuple(person.mute)
     return msgspec.structs.replace(contact, **changes) if changes else contact

@@ -14,14 +14,13 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Literal, get_args
-from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from orderbell.core.events import ORDER_NO_MAX
-from orderbell.core.model import ChannelName, Order, Tone
+from orderbell.core.calendar import zone_of
+from orderbell.core.events import ORDER_NO_MAX, ChannelName
+from orderbell.core.model import Order, Tone
 from orderbell.core.segments import (
     SEPTETS_MAX,
     UNITS_MAX,
@@ -48,6 +47,7 @@ _DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
 _NAME = re.compile(r"\{([a-z_]+)\}")
 _CODED = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)+").fullmatch
 _CODED_NAMES = frozenset({"reason", "parcel_reason"})
+_CLOSED_NAMES = frozenset({"state", "choice"})  # codes of a playbook: one without words says nothing to people
 
 # How values are written: cut for an SMS, in GSM letters only, at full length, or with the exact amounts of a mail.
 _Form = Literal["short", "plain", "long", "mail"]
@@ -94,6 +94,8 @@ VARIABLES: Mapping[str, Variable] = {
     "sum": Variable("money", 16, lambda order: order.sum_fen or None),
     "promised": Variable("date", 6, lambda order: _seconds(order.promised_by)),
     "until": Variable("date", 6, lambda order: _seconds(order.until)),
+    "state": Variable("text", 16, lambda order: order.stage),  # or `anomaly.NAME`: the playbook says which
+    "choice": Variable("text", 6, lambda _order: None),  # the event says it
     "next": Variable("span", 0, lambda _order: None),  # the stage says when, not the order (S1-30)
 }
 
@@ -106,13 +108,17 @@ class EmailSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopicSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The words for one topic; a channel without its own takes the fullest SMS text, unsigned."""
+    """The words for one topic; a channel without its own takes the fullest SMS text, unsigned.
+
+    `explain` is added for newcomers where there is room for it (S3-28).
+    """
 
     sms: Ladder = ()
     push: Toned = ""
     wechat: Toned = ""
     inbox: Toned = ""
     email: EmailSpec | None = None
+    explain: str = ""
 
 
 class SpansSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +149,7 @@ class WordingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     reasons: dict[str, str] = {}
     carriers: dict[str, str] = {}
     kinds: dict[str, str] = {}
+    choices: dict[str, str] = {}
     playbooks: dict[str, dict[str, TopicSpec]] = {}
 
 
@@ -217,6 +224,7 @@ class _Rungs:
 
 
 _Toned = dict[Tone, _Rungs]
+_Topic = tuple[dict[ChannelName, _Toned], dict[ChannelName, _Toned]]  # for everybody, and for newcomers
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +242,10 @@ class _Locale:
 class Wording:
     """The compiled texts of one locale under one brand."""
 
-    def __init__(self, shared: _Locale, topics: Mapping[str, Mapping[ChannelName, _Toned]]) -> None:
-        self._shared, self._topics = shared, topics
+    def __init__(self, shared: _Locale, topics: Mapping[str, _Topic]) -> None:
+        self._shared = shared
+        self._topics = {topic: found for topic, (found, _) in topics.items()}
+        self._explained = {topic: explained for topic, (_, explained) in topics.items() if explained}
         self.locale = shared.spec.locale
         self._opt_out = shared.spec.opt_out
 
@@ -250,8 +260,12 @@ class Wording:
 
     def variables(self, topic: str) -> set[str]:
         """The variables that any text of the topic uses, in its phrases and subjects too."""
-        found = self._topics.get(topic, {})
-        return {name for toned in found.values() for rungs in toned.values() for name, _kind in rungs.names}
+        found = [*self._topics.get(topic, {}).values(), *self._explained.get(topic, {}).values()]
+        return {name for toned in found for rungs in toned.values() for name, _kind in rungs.names}
+
+    def has_tone(self, topic: str, tone: Tone) -> bool:
+        """Whether the topic has words of its own for a tone."""
+        return any(toned[tone].tone == tone for toned in self._topics.get(topic, {}).values())
 
     def compose(
         self,
@@ -262,12 +276,15 @@ class Wording:
         *,
         timezone: str,
         marketing: bool = False,
+        newcomer: bool = False,
     ) -> Text | None:
         """Write a text; None where the topic has no words for the channel.
 
-        A missing tone falls back to the nearest calmer one. An unknown zone is taken for UTC.
+        A newcomer is told what the step means, where there is room. A missing tone falls back to the nearest calmer
+        one. An unknown zone is taken for UTC.
         """
-        toned = self._topics.get(topic, {}).get(channel)
+        found = (newcomer and self._explained.get(topic)) or self._topics.get(topic, {})
+        toned = found.get(channel)
         if toned is None:
             return None
         rungs = toned[tone]
@@ -323,7 +340,7 @@ class Wording:
         if vocabulary:
             if text in vocabulary:
                 text = vocabulary[text]
-            elif name in _CODED_NAMES and _CODED(text):
+            elif name in _CLOSED_NAMES or (name in _CODED_NAMES and _CODED(text)):
                 return default
         if form == "plain":
             text = plain(text)
@@ -377,21 +394,13 @@ def _money(fen: int, form: _Form) -> str:
 def _date(spec: WordingSpec, seconds: int, timezone: str) -> str:
     if not _DAY <= seconds <= SECONDS_MAX:
         return ""
-    local = datetime.fromtimestamp(seconds, _zone(timezone))
+    local = datetime.fromtimestamp(seconds, zone_of(timezone))
     return _date_form(spec, local.month, local.day)
 
 
 def _date_form(spec: WordingSpec, month: int, day: int) -> str:
     name = spec.months[month - 1] if spec.months else str(month)
     return spec.date.replace("{month}", name).replace("{day}", str(day))
-
-
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
-        return ZoneInfo("UTC")
 
 
 def _span(spans: SpansSpec, seconds: int) -> str:
@@ -411,15 +420,18 @@ def _span_form(form: str | tuple[str, str], count: int) -> str:
     return form.replace("{count}", str(count))
 
 
-def compile_wording(spec: WordingSpec, brand: str, lineage: Sequence[str] = ()) -> Wording:
+def compile_wording(
+    spec: WordingSpec, brand: str, lineage: Sequence[str] = (), states: Mapping[str, str] | None = None
+) -> Wording:
     """Compile a wording file under a brand; raises WordingProblem for the first thing that is wrong.
 
     `lineage` names the playbooks whose own words count, the nearest last: what is extended, then what extends.
+    `states` are the playbook's words for stages and anomalies.
     """
-    compiler = _Compiler(spec, brand)
-    topics = {topic: compiler.topic(found, ("texts", topic)) for topic, found in spec.texts.items()}
+    compiler = _Compiler(spec, brand, states or {})
+    topics = {topic: compiler.explained(found, ("texts", topic)) for topic, found in spec.texts.items()}
     own = {
-        playbook: {topic: compiler.topic(found, ("playbooks", playbook, topic)) for topic, found in texts.items()}
+        playbook: {topic: compiler.explained(found, ("playbooks", playbook, topic)) for topic, found in texts.items()}
         for playbook, texts in spec.playbooks.items()
     }
     for playbook in lineage:
@@ -430,8 +442,8 @@ def compile_wording(spec: WordingSpec, brand: str, lineage: Sequence[str] = ()) 
 class _Compiler:
     """Reads the texts of one file; what they share comes first, because they refer to it."""
 
-    def __init__(self, spec: WordingSpec, brand: str) -> None:
-        self.spec, self.brand = spec, clean(brand)
+    def __init__(self, spec: WordingSpec, brand: str, states: Mapping[str, str]) -> None:
+        self.spec, self.brand, self.states = spec, clean(brand), states
         self.phrases: dict[str, _Template] = {}
         self.check_forms()
         signature = self.template(spec.signature, ("signature",), bracketed=True)
@@ -468,8 +480,10 @@ class _Compiler:
     def words(self) -> dict[str, tuple[Mapping[str, str], int, str]]:
         """For each text variable: its words for codes, its greatest length, and its word where there is no value."""
         spec, widths = self.spec, self.widths()
-        tables = {"reason": ("reasons", spec.reasons), "parcel_reason": ("reasons", spec.reasons)}
+        tables: dict[str, tuple[str, Mapping[str, str]]] = {}
+        tables |= {"reason": ("reasons", spec.reasons), "parcel_reason": ("reasons", spec.reasons)}
         tables |= {"carrier": ("carriers", spec.carriers), "kind": ("kinds", spec.kinds)}
+        tables |= {"choice": ("choices", spec.choices), "state": ("states", self.states)}
         for name, (section, words) in tables.items():
             for code, word in words.items():
                 self.check_word(word, widths[name], section, code)
@@ -500,6 +514,14 @@ class _Compiler:
         if not template.names or not template.needs.issuperset(template.names):
             raise WordingProblem(path, "a phrase needs variables, and no phrase", "write it out")
         return template
+
+    def explained(self, spec: TopicSpec, path: tuple[str | int, ...]) -> _Topic:
+        """The texts of one topic, and those for newcomers where it explains itself."""
+        found = self.topic(spec, path)
+        if not spec.explain:
+            return found, {}
+        self.template(spec.explain, (*path, "explain"))
+        return found, self.topic(_explained(spec), path)
 
     def topic(self, spec: TopicSpec, path: tuple[str | int, ...]) -> dict[ChannelName, _Toned]:
         """The texts of one topic by channel and tone; tones and channels without their own are filled up."""
@@ -596,6 +618,23 @@ class _Compiler:
             near = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {{{near[0]}}}?" if near else f"use one of: {', '.join(known)}"
             raise WordingProblem(path, f"there is no variable {name!r}", remedy)
+
+
+def _explained(spec: TopicSpec) -> TopicSpec:
+    """The same words with the explanation behind them; in an SMS where one of them fits so: the ladder below stays."""
+    more = spec.explain
+
+    def ladder(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return (*(f"{text}{more}" for text in texts), *texts)
+
+    def toned(texts: Toned) -> Toned:
+        if isinstance(texts, str):
+            return texts and f"{texts}{more}"
+        return {tone: f"{text}{more}" for tone, text in texts.items()}
+
+    sms = {tone: ladder(texts) for tone, texts in spec.sms.items()} if isinstance(spec.sms, dict) else ladder(spec.sms)
+    email = spec.email and EmailSpec(spec.email.subject, toned(spec.email.text))
+    return TopicSpec(sms, toned(spec.push), toned(spec.wechat), toned(spec.inbox), email)
 
 
 def _as_ladders(texts: Toned) -> Ladder:

@@ -4,27 +4,33 @@ import asyncio
 import os
 import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, cast
 
 import structlog
 
-from orderbell.channels.protocol import Answer, Channel, ChannelUnavailable, Outcome, Outgoing, Recovery
-from orderbell.core.model import ChannelName
+from orderbell.channels.protocol import Answer, Channel, ChannelUnavailable, Fate, Outcome, Outgoing, Recovery
+from orderbell.core.events import OWN_SOURCE, ChannelName, Event, Settled
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import outcomes
 from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
+from orderbell.dispatch.patience import patience_of
 from orderbell.dispatch.planning import PlanAt, Planner, lay_out
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
-from orderbell.store.ledger import INBOX, Claim, Departure, Ledger, Move, Moves, Request, Waiting, Word
+from orderbell.store.ledger import INBOX, Claim, Departure, Ledger, Move, Moves, Recipient, Request, Waiting, Word
 
 RECEIPTS_BATCH: Final = 1000
 RECEIPTS_IDLE_S: Final = 0.5
 RESOLVE_IDLE_S: Final = 0.5
 SETTLE_PAUSE_S: Final = 0.2
 """Between tries to write answers down while the database is away."""
+
+LEARN_EVERY_S: Final = 10.0
+"""Between two looks at how long receipts take."""
+
+Report = Callable[[Sequence[Event]], Awaitable[object]]
 
 log = structlog.get_logger()
 
@@ -42,6 +48,10 @@ class Dispatcher:
         in_flight: Requests under way at once.
         plan_at: From when a notice fell due to when it is planned. By default that is the moment of dispatch;
             a replay passes `lambda due_at: due_at`, so that planning is as punctual as a machine that is never late.
+            Such a dispatcher learns nothing from the clock of its receipts.
+        patience: How long a receipt is waited for on every channel; None to learn it.
+        report: Takes the events `message.settled` about addresses that a provider will never take; without it
+            nobody hears of them.
     """
 
     def __init__(
@@ -55,13 +65,19 @@ class Dispatcher:
         batch: int = 500,
         in_flight: int = 4,
         plan_at: PlanAt | None = None,
+        patience: timedelta | None = None,
+        report: Report | None = None,
     ) -> None:
         self._ledger, self._shelves, self._now, self._plan_at = ledger, shelves, now, plan_at
+        self._report = report
         self._channels = {channel.name: channel for channel in channels}
         self._providers: dict[ChannelName, Channel] = {}
         for channel in channels:
             for carried in channel.carries - {INBOX}:
                 self._providers.setdefault(cast("ChannelName", carried), channel)
+        self._open: list[ChannelName] = [*self._providers, "inbox"]
+        self._patience = dict.fromkeys(self._open, patience) if patience else patience_of(self._open, {})
+        self._learns = plan_at is None and patience is None
         self._poll_s, self._batch, self._in_flight = poll_ms / 1000, batch, in_flight
         self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
         self._slots = asyncio.Semaphore(in_flight)
@@ -82,6 +98,12 @@ class Dispatcher:
         """Read one batch of receipts of each provider; returns how many there were."""
         worker = await self._lease.ensure()
         return sum([await self._receipts_of(channel, worker) for channel in self._channels.values()])
+
+    async def learn(self) -> int:
+        """Look up how long receipts take; always 0, for there is nothing to go on with at once."""
+        if self._learns:
+            self._patience = patience_of(self._open, await self._ledger.paces())
+        return 0
 
     async def resolve(self) -> int:
         """Find out what became of attempts in doubt; returns how many were looked at.
@@ -106,6 +128,7 @@ class Dispatcher:
                 group.create_task(self._again(self._pump, self._poll_s))
                 group.create_task(self._again(self.receipts, RECEIPTS_IDLE_S))
                 group.create_task(self._again(self.resolve, RESOLVE_IDLE_S))
+                group.create_task(self._again(self.learn, LEARN_EVERY_S))
             await asyncio.gather(*self._flying, return_exceptions=True)
             await self._lease.give_up()
         finally:
@@ -143,7 +166,7 @@ class Dispatcher:
         tasks: list[asyncio.Task[None]] = []
         try:
             if look.notices:
-                planner = Planner(self._shelves, self._providers, now, self._plan_at)
+                planner = Planner(self._shelves, self._providers, now, self._patience, self._plan_at)
                 claim = Claim(now, self._batch, list(self._shelves), worker)
                 planned = await self._ledger.plan_due(claim, partial(planner.plan, worker=worker))
                 handled += len(planned.fates) + len(planned.held)
@@ -229,8 +252,12 @@ class Dispatcher:
         if any(answer.outcome is Outcome.CHANNEL_DOWN for answer in answers):
             detail = next(answer.detail for answer in answers if answer.outcome is Outcome.CHANNEL_DOWN)
             log.error("provider refuses everything: check its key and account", provider=channel.name, detail=detail)
+        refused = [pair for pair in zip(request.departures, answers, strict=True) if _is_refused(pair[1])]
         while True:
             try:
+                if refused and self._report is not None:
+                    # Before it is settled: should this process die here, the attempt is in doubt and comes again.
+                    await self._report([_settled(_recipient(d), answer.outcome.value, now) for d, answer in refused])
                 _, late = await self._ledger.settle(request, channel.name, settlements, now)
             except DatabaseUnavailable:
                 # Writing the same answers twice does no harm; not writing them would leave the messages in doubt.
@@ -255,7 +282,12 @@ class Dispatcher:
         if not found:
             return 0
         words = [Word(r.attempt_id, r.delivered, r.provider_ref, outcomes.clean(r.detail), r.at) for r in found]
-        written = await self._ledger.receive(channel.name, words, found[-1].cursor, after)
+        failed = [word.attempt_id for word in words if not word.delivered]
+        if failed and self._report is not None:
+            # Before it is written: should this process die here, the receipts come again.
+            about = await self._ledger.recipients(channel.name, failed)
+            await self._report([_settled(one, "failed", self._now()) for one in about])
+        written = await self._ledger.receive(channel.name, words, found[-1].cursor, after, learn=self._learns)
         if written is not None:
             count("dispatch.receipts", written[0])
             _report_late(written[1], channel)
@@ -299,6 +331,9 @@ class Dispatcher:
         known = [one for one in found if one.attempt_id in by_id]
         for one in known:
             count(f"dispatch.lookup_{one.fate}")
+        failed = [by_id[one.attempt_id] for one in known if one.fate is Fate.FAILED]
+        if failed and self._report is not None:
+            await self._report([_settled(_recipient(one), "failed", now) for one in failed])
         settlements = [outcomes.resolve(by_id[one.attempt_id], one, now) for one in known]
         await self._ledger.settle(None, channel.name, settlements, now)
 
@@ -338,6 +373,21 @@ class Dispatcher:
 def _outgoing(departure: Departure) -> Outgoing:
     message = departure.message
     return Outgoing(departure.attempt_id, message.channel, message.to, message.text, message.subject, message.topic)
+
+
+def _is_refused(answer: Answer) -> bool:
+    return answer.outcome is Outcome.REJECTED_RECIPIENT
+
+
+def _recipient(one: Departure | Waiting) -> Recipient:
+    m = one.message
+    return Recipient(one.attempt_id, m.tenant, m.contact, m.order_no, m.topic, m.channel, m.told_at)
+
+
+def _settled(one: Recipient, outcome: str, now: datetime) -> Event:
+    data = Settled(outcome=outcome, topic=one.topic, channel=one.channel, contact=one.contact, told_at=one.told_at)
+    name = f"settled:{one.attempt_id.hex()}:{outcome}"
+    return Event(one.tenant, OWN_SOURCE, name, "message.settled", one.order_no, now, now, data)
 
 
 def _report_late(late: int, channel: Channel) -> None:

@@ -21,6 +21,7 @@ from typing import Literal
 
 from orderbell.channels.protocol import Answer, Channel, Fate, Found, Outcome, Recovery
 from orderbell.core.model import Reason, derive_id
+from orderbell.observe import mask
 from orderbell.store.ledger import Departure, Move, Settlement, Waiting
 
 Doubtful = Literal["queued", "unknown"]
@@ -126,5 +127,5 @@ def resolve(waiting: Waiting, found: Found, now: datetime) -> Settlement:
 
 
 def clean(text: str) -> str:
-    """A provider's words as the database can keep them: no zero character, no half surrogate, not too long."""
-    return text[:_DETAIL_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode()
+    """A provider's words as the database may keep them: no phone, no zero character or half surrogate, not too long."""
+    return mask(text[:_DETAIL_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode())

@@ -8,19 +8,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import yaml
 
 from orderbell.core.decide import light
 from orderbell.core.durations import format_duration, parse_duration
-from orderbell.core.events import Answer, Event, encode_json, parse_event, read_moment
+from orderbell.core.events import Answer, ChannelName, Event, encode_json, parse_event, read_moment
 from orderbell.core.model import Message, Order
 from orderbell.core.turn import Key, Shelf, contact_id
 from orderbell.errors import ScenarioInvalid
 from orderbell.store.memory import MemoryHost
 
+Behaviour = Literal["delivered", "no_receipt"]
 TENANT = "scenario"
 START = "2026-03-02T10:00+08:00"  # a Monday morning
 _AMOUNT_TYPES = ("order.placed", "item.received")
@@ -60,7 +61,12 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: str = "1001"
     amount_fen: int = 19900
     people: dict[str, dict[str, Any] | None] | None = None
-    channels: dict[str, str] = {}
+    channels: dict[ChannelName, Behaviour] = {}
+
+    @property
+    def without_receipts(self) -> frozenset[ChannelName]:
+        """The channels that give no receipts."""
+        return frozenset(channel for channel, behaviour in self.channels.items() if behaviour == "no_receipt")
 
 
 class Host(Protocol):
@@ -82,12 +88,19 @@ class Host(Protocol):
         """Every message so far, in the order in which they were told."""
         ...
 
+    def key_of(self, tenant: str) -> bytes:
+        """The key of the tenant's blind indexes."""
+        ...
+
+
+OpenHost = Callable[["Scenario", datetime], Awaitable[Host]]
+
 
 class MemoryScenarioHost:
     """The in-memory host as scenarios want it."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.memory = MemoryHost({TENANT: shelf})
+    def __init__(self, shelf: Shelf, scenario: Scenario) -> None:
+        self.memory = MemoryHost({TENANT: shelf}, without_receipts=scenario.without_receipts)
 
     async def feed(self, events: Sequence[Event]) -> list[Answer]:
         """Take a batch in."""
@@ -104,6 +117,10 @@ class MemoryScenarioHost:
     async def messages(self) -> list[Message]:
         """Every message so far."""
         return self.memory.messages
+
+    def key_of(self, tenant: str) -> bytes:
+        """The key of the tenant's blind indexes."""
+        return self.memory.key_of(tenant)
 
 
 @dataclass
@@ -128,7 +145,7 @@ def read_scenarios(path: Path) -> list[Scenario]:
         raise ScenarioInvalid(f"{path}: {wrong}; see docs/scenarios.md") from None
 
 
-async def run_scenario(scenario: Scenario, shelf: Shelf, open_host: Callable[[datetime], Awaitable[Host]]) -> Report:
+async def run_scenario(scenario: Scenario, shelf: Shelf, open_host: OpenHost) -> Report:
     """Run one scenario on a fresh host that begins at the scenario's start."""
     return await _Run(scenario, shelf).play(open_host)
 
@@ -147,13 +164,18 @@ class _Run:
         self.roles: dict[str, str] = {}
         self.times: dict[str, datetime] = {}
 
-    async def play(self, open_host: Callable[[datetime], Awaitable[Host]]) -> Report:
+    async def play(self, open_host: OpenHost) -> Report:
         """Feed the events, look at the states on the way, and judge the messages at the end."""
         events = self.events()
         looks = [(self.span(line.at), line) for line in self.scenario.expect if line.at]
         steps: list[tuple[timedelta, int, Event | Expectation]] = [(at, 0, event) for at, event in events]
         steps += [(at, 1, line) for at, line in looks]
-        host = await open_host(self.start + min((at for at, _, _ in steps), default=timedelta(0)))
+        first = self.start + min((at for at, _, _ in steps), default=timedelta(0))
+        host = await open_host(self.scenario, first)
+        for _, event in events:
+            for role, person in (event.people or {}).items():
+                secret, region = host.key_of(TENANT), self.playbook.spec.region
+                self.roles[role] = contact_id(event.order_no, role, person, secret, region)
         for at, _, step in sorted(steps, key=lambda step: step[:2]):
             await host.advance(self.start + at)
             if isinstance(step, Event):
@@ -210,8 +232,6 @@ class _Run:
         event = parse_event(encode_json(wire), TENANT, self.start + at)
         if isinstance(event, Answer):
             raise ScenarioInvalid(f"{self.scenario.id}: event {index + 1} ({kind}): {event.detail}")
-        for role, person in (event.people or {}).items():
-            self.roles[role] = contact_id(event.order_no, role, person)
         return event
 
     def person(self, role: str, wishes: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,15 @@ the shipped ones in the same way.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
 import yaml
 
+from orderbell.core.content import wording_content_problems
 from orderbell.core.lint import lint_playbook
 from orderbell.core.playbook import Playbook, PlaybookSpec, Problem, compile_playbook
 from orderbell.core.turn import Shelf
@@ -79,8 +80,14 @@ def check_playbook(path: Path) -> tuple[Playbook | None, list[str]]:
         return None, [spec]
     playbook, problems = compile_playbook(spec, wordings)
     if playbook is not None:
-        problems = lint_playbook(playbook)
+        problems = [*lint_playbook(playbook), *_content(wordings, playbook)]
     return playbook, [_line(problem, tree, places) for problem in problems]
+
+
+def _content(wordings: Mapping[str, WordingSpec], playbook: Playbook) -> Iterator[Problem]:
+    for locale in playbook.wording:
+        for found in wording_content_problems(wordings[locale]):
+            yield replace(found, path=("wording", locale, *found.path))
 
 
 def _line(problem: Problem, tree: _Tree, wording_places: Mapping[str, _Tree]) -> str:

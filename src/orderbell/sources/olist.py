@@ -42,7 +42,6 @@ from orderbell.core.events import (
 from orderbell.errors import HistoryUnreadable
 
 SOURCE = "olist"
-PLAYBOOK = "retail"
 TIMEZONE = "America/Sao_Paulo"
 FEEDBACK_TEXT_MAX = 500
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -162,7 +161,7 @@ class History:
                 data = makers[rank](order, review)
                 people = {"buyer": _buyer(self._orders.person[order])} if rank == _PLACED else None
                 digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
-                yield Event(self._tenant, SOURCE, name, type_, no, at, at, data, people, PLAYBOOK, digest)
+                yield Event(self._tenant, SOURCE, name, type_, no, at, at, data, people, "", digest)
 
     @property
     def late(self) -> set[str]:

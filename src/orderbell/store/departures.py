@@ -15,7 +15,7 @@ SELECT EXISTS (SELECT FROM queue WHERE lane = ANY ($2::smallint[]) AND due_at <=
 # Plain SELECTs: put into an UPDATE, a LIMIT can take more rows than it says. One lane at a time, because only
 # PostgreSQL 17 and newer read an index over several lanes in order.
 CLAIM_CONTACTS = """
-SELECT q.tenant, q.contact, c.body
+SELECT q.tenant, q.contact, c.body, c.history
 FROM queue q JOIN contact c USING (tenant, contact)
 WHERE q.lane = $1 AND q.due_at <= $2 AND q.tenant = ANY ($4::text[])
 ORDER BY q.due_at LIMIT $3
@@ -36,6 +36,12 @@ SELECT q.tenant, q.contact, q.body
 FROM unnest($1::text[], $2::text[]) AS k (tenant, contact) JOIN queue q USING (tenant, contact)
 """
 
+# What came of the messages that went out for notices which wait for a receipt.
+STATUSES = """
+SELECT m.message_id, m.status
+FROM unnest($1::text[], $2::bytea[]) AS k (tenant, message_id) JOIN message m USING (tenant, message_id)
+"""
+
 # Beside it, notices and messages are copied into their tables: that takes half the time of arrays.
 WRITE_PLAN = """
 WITH gone AS (
@@ -46,6 +52,10 @@ WITH gone AS (
     FROM unnest($4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::bytea[])
         AS h (tenant, contact, notice_id, due_at, body)
     WHERE q.tenant = h.tenant AND q.contact = h.contact AND q.notice_id = h.notice_id
+), heard AS (
+    UPDATE contact c SET history = n.history
+    FROM unnest($13::text[], $14::text[], $15::bytea[]) AS n (tenant, contact, history)
+    WHERE c.tenant = n.tenant AND c.contact = n.contact
 )
 INSERT INTO flight (flight, worker, provider, attempts)
 SELECT f.flight, $12::bigint, f.provider, f.attempts
@@ -68,7 +78,7 @@ DELETE FROM queue q USING notice n WHERE q.tenant = n.tenant AND q.notice_id = n
 """
 
 CLAIM_WAITING = """
-SELECT body, attempt_id, attempt_no, provider, sending_at FROM message
+SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at FROM message
 WHERE lane = $1 AND due_at <= $2 AND status = $5 AND provider = ANY ($4::text[])
 ORDER BY due_at LIMIT $3
 FOR UPDATE SKIP LOCKED
@@ -121,10 +131,22 @@ WITH received AS (
         AS r (attempt_id, status, provider_ref, detail, at)
     WHERE m.attempt_id = r.attempt_id AND m.provider = $1
         AND (m.status IN ('sending', 'accepted', 'unknown') OR (m.status = 'queued' AND r.status = 'delivered'))
-    RETURNING 1
+    RETURNING m.channel, extract(epoch FROM r.at - m.sending_at)::float8 AS delay_s
 )
-SELECT count(*) FROM received
+SELECT channel, count(*) AS receipts, percentile_disc(0.95) WITHIN GROUP (ORDER BY delay_s) AS delay_p95_s
+FROM received GROUP BY channel
 """
+
+# How long receipts take by channel: the weight of what is new falls with what is known, so that a storm of late ones
+# moves it and a single one does not.
+LEARN_PACE = """
+INSERT INTO pace AS p (channel, delay_p95_s, receipts) SELECT * FROM unnest($1::text[], $2::float8[], $3::bigint[])
+ON CONFLICT (channel) DO UPDATE SET receipts = least(p.receipts + excluded.receipts, 10000),
+    delay_p95_s = (p.delay_p95_s * least(p.receipts, 500) + excluded.delay_p95_s * excluded.receipts)
+        / (least(p.receipts, 500) + excluded.receipts)
+"""
+
+PACES = "SELECT channel, delay_p95_s, receipts FROM pace"
 
 # The attempt was given up and another one made: whoever is told twice is told so by this row.
 MARK_LATE = r"""
@@ -132,6 +154,12 @@ UPDATE attempt t SET outcome = l.outcome
 FROM unnest($2::bytea[], $3::text[]) AS l (attempt_id, outcome)
 WHERE t.attempt_id = l.attempt_id AND t.provider = $1 AND t.outcome NOT LIKE '%\_late'
     AND NOT EXISTS (SELECT FROM message m WHERE m.attempt_id = t.attempt_id)
+"""
+
+# Whom a failed delivery is about.
+RECIPIENTS = """
+SELECT attempt_id, tenant, contact, order_no, topic, channel, told_at FROM message
+WHERE attempt_id = ANY ($2::bytea[]) AND provider = $1 AND status <> 'failed'
 """
 
 CURSOR = "SELECT cursor FROM receipt_cursor WHERE provider = $1 AND reader = $2"

@@ -4,13 +4,37 @@ Scenarios, tests and backtests run here. It sends nothing; a planned message cou
 """
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from orderbell.core.events import Answer, Event, Status
-from orderbell.core.model import ChannelName, Contact, Entry, Fate, Message, Notice, Order, Reason
-from orderbell.core.plan import plan
-from orderbell.core.turn import AnomalyLine, CaseLine, Key, Shelf, Turn, contact_keys, refuse_stray, run_turn
+from orderbell.core.events import Answer, ChannelName, Event, Status
+from orderbell.core.model import (
+    Amends,
+    Consent,
+    Contact,
+    Entry,
+    Fate,
+    History,
+    Message,
+    Notice,
+    Order,
+    Outlook,
+    Plan,
+    Reason,
+)  # fmt: skip
+from orderbell.core.plan import PATIENCE, plan
+from orderbell.core.turn import (
+    AnomalyLine,
+    CaseLine,
+    Key,
+    KeyOf,
+    Shelf,
+    Turn,
+    contact_keys,
+    no_key,
+    refuse_stray,
+    run_turn,
+)
 
 ALL_CHANNELS: frozenset[ChannelName] = frozenset({"sms", "email", "push", "wechat", "inbox"})
 
@@ -18,7 +42,9 @@ ALL_CHANNELS: frozenset[ChannelName] = frozenset({"sms", "email", "push", "wecha
 class MemoryHost:
     """A whole OrderBell in dictionaries.
 
-    `keep_journal=False` drops the journal lines (a backtest of a million events needs none of them).
+    `keep_journal=False` drops the journal lines (a backtest of a million events needs none of them). Messages are
+    accepted at once, and receipts come in time but from the channels in `without_receipts`. `watch` takes every plan
+    with its moment instead of `messages` and `fates`, so that a long run does not pile them up.
     """
 
     def __init__(
@@ -27,11 +53,19 @@ class MemoryHost:
         *,
         channels: frozenset[ChannelName] = ALL_CHANNELS,
         keep_journal: bool = True,
+        without_receipts: frozenset[ChannelName] = frozenset(),
+        key_of: KeyOf = no_key,
+        watch: Callable[[Plan, datetime], None] | None = None,
     ) -> None:
-        self.shelves, self.channels, self.keep_journal = shelves, channels, keep_journal
+        self.shelves, self.keep_journal, self.without_receipts = shelves, keep_journal, without_receipts
+        self.key_of, self._watch = key_of, watch
+        self.patience = dict.fromkeys(sorted(channels), PATIENCE)
         self.journal: list[Entry] = []
         self.orders: dict[Key, Order] = {}
         self.contacts: dict[Key, Contact] = {}
+        self.histories: dict[Key, History] = {}
+        self.consents: list[Consent] = []
+        self.amends: list[Amends] = []
         self.fates: list[Fate] = []
         self.messages: list[Message] = []
         self.anomalies: dict[tuple[str, str, str, datetime], AnomalyLine] = {}
@@ -59,9 +93,12 @@ class MemoryHost:
             else:
                 answers.append(self._again(event, known))
         known_orders = {key: self.orders[key] for event in fresh if (key := event.order_key) in self.orders}
-        known_people = {key: self.contacts[key] for key in contact_keys(fresh, known_orders) if key in self.contacts}
-        self._keep(run_turn(self.shelves, fresh, known_orders, known_people))
+        known_people = {key: self.contacts[key] for key in self._keys(fresh, known_orders)}
+        self._keep(run_turn(self.shelves, fresh, known_orders, known_people, key_of=self.key_of))
         return answers
+
+    def _keys(self, fresh: Sequence[Event], known_orders: Mapping[Key, Order]) -> Iterable[Key]:
+        return (key for key in contact_keys(self.shelves, fresh, known_orders, self.key_of) if key in self.contacts)
 
     def advance(self, until: datetime) -> None:
         """Let time pass: fire timers and plan notices, each at its own moment, up to and including `until`."""
@@ -97,6 +134,8 @@ class MemoryHost:
         self.step_count += len(turn.entries)
         self.journal_add(turn.entries)
         self.contacts.update(turn.contacts)
+        self.consents += turn.consents
+        self.amends += turn.amends
         self.anomalies.update(turn.anomalies)
         self.cases.update(turn.cases)
         for key, order in turn.orders.items():
@@ -133,16 +172,30 @@ class MemoryHost:
                 continue
             tenant, name = key
             contact = self.contacts.get(key) or Contact(tenant, name)
-            planned = plan(self.shelves[tenant].playbooks, contact, known, now, self.channels)
-            self.messages.extend(planned.messages)
+            history = self.histories.get(key, _NOTHING_HEARD)
+            outlook = Outlook(self.patience, self._statuses(known))
+            planned = plan(self.shelves[tenant].playbooks, contact, history, known, now, outlook)
+            if planned.history is not history:
+                self.histories[key] = planned.history
             for fate in planned.fates:
-                del pending[fate.notice.id]
+                pending.pop(fate.notice.id, None)
                 if fate.kind == "held":
                     self._enqueue(fate.notice)
-                else:
-                    self.fates.append(fate)
+            if self._watch is not None:
+                self._watch(planned, now)
+            else:
+                self.messages.extend(planned.messages)
+                self.fates.extend(fate for fate in planned.fates if fate.kind != "held")
             if not self.queue[key]:
                 del self.queue[key]
+
+    def _statuses(self, notices: Iterable[Notice]) -> dict[bytes, str]:
+        silent = self.without_receipts
+        tries = (one for notice in notices for one in notice.tried)
+        return {one.message_id: "accepted" if one.channel in silent else "delivered" for one in tries}
+
+
+_NOTHING_HEARD = History()
 
 
 def altered_duplicate(event: Event) -> Entry:

@@ -22,6 +22,7 @@ from orderbell.observe import count, failpoint
 from orderbell.store import rows, statements
 from orderbell.store.dedupe import EventKey, Sifted, first_of_each_key, sift
 from orderbell.store.partitions import Month, create_partitions, month_of, months_between
+from orderbell.store.vault import Vault
 
 TRIES_MAX = 5
 RACES_MAX = 20
@@ -65,17 +66,17 @@ class _MonthsMissing(Exception):
 class Store:
     """The database of one installation, shared by all tasks of a process; made by `open`."""
 
-    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-        self.dsn = dsn
-        self.pool = pool
+    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]", vault: Vault) -> None:
+        self.dsn, self.pool, self.vault = dsn, pool, vault
         self._months: set[Month] = set()
 
     @classmethod
-    async def open(cls, dsn: str, *, connections: int = 4) -> Self:
+    async def open(cls, dsn: str, vault: Vault, *, connections: int = 4) -> Self:
         """Connect; the tables must be there (`orderbell.store.migrate`).
 
         Args:
             dsn: A PostgreSQL address as libpq takes it; `?host=/folder` names a unix socket.
+            vault: Seals and opens what is personal.
             connections: The most that are held at once; one turn needs one.
 
         Raises:
@@ -89,7 +90,7 @@ class Store:
             )  # fmt: skip
         except (asyncpg.PostgresError, *BREAKS) as problem:
             raise DatabaseUnavailable(f"PostgreSQL does not let us in: {problem}") from problem
-        return cls(dsn, pool)
+        return cls(dsn, pool, vault)
 
     async def close(self) -> None:
         """Wait for the turns in flight and give the connections back."""
@@ -172,8 +173,8 @@ class Store:
         sifted = await _sift(connection, events)
         fresh = sifted.fresh
         orders = await _lock_orders(connection, {event.order_key for event in fresh})
-        contacts = await _lock_contacts(connection, contact_keys(fresh, orders))
-        turn = run_turn(shelves, fresh, orders, contacts)
+        contacts = await self._lock_contacts(connection, contact_keys(shelves, fresh, orders, self.vault.index_key))
+        turn = run_turn(shelves, fresh, orders, contacts, key_of=self.vault.index_key)
         turn.entries[:0] = sifted.altered
         if turn.entries:
             await self._write(connection, shelves, turn, rows.timer_rows(orders, turn))
@@ -203,7 +204,7 @@ class Store:
             added = await connection.execute(statements.ADD_ORDERS, *rows.new_orders(new, shelves))
             _expect(added, len(new), "orders")
         if turn.contacts:
-            await _write_contacts(connection, turn)
+            await self._write_contacts(connection, turn)
         changed = [order for key, order in turn.orders.items() if key not in turn.created]
         await connection.execute(
             statements.WRITE, *rows.changed_orders(changed, shelves), *rows.armed_timers(timers),
@@ -213,8 +214,29 @@ class Store:
             await connection.execute(statements.PUT_ANOMALIES, *rows.anomalies(turn.anomalies.values()))
         if turn.cases:
             await connection.execute(statements.PUT_CASES, *rows.cases(turn.cases.values()))
+        if turn.consents:
+            await connection.execute(statements.ADD_CONSENTS, *rows.consents(turn.consents))
+        if turn.amends:
+            await connection.execute(statements.ADD_AMENDS, *rows.amends(turn.amends))
         lines = map(rows.journal_row, turn.entries)
         await connection.copy_records_to_table("journal", records=lines, columns=rows.JOURNAL)
+
+    async def _lock_contacts(self, connection: Connection, keys: set[Key]) -> dict[Key, Contact]:
+        if not keys:
+            return {}
+        found = await connection.fetch(statements.LOCK_CONTACTS, *rows.keys(keys))
+        return {(tenant, name): decode_contact(self.vault.open(tenant, name, body)) for tenant, name, body in found}
+
+    async def _write_contacts(self, connection: Connection, turn: Turn) -> None:
+        updated_at = max(entry.at for entry in turn.entries)
+        new = [contact for key, contact in turn.contacts.items() if key in turn.new_contacts]
+        if new:
+            columns = rows.contact_columns(new, updated_at, self.vault)
+            _expect(await connection.execute(statements.ADD_CONTACTS, *columns), len(new), "contacts")
+        changed = [contact for key, contact in turn.contacts.items() if key not in turn.new_contacts]
+        if changed:
+            columns = rows.contact_columns(changed, updated_at, self.vault)
+            await connection.execute(statements.CHANGE_CONTACTS, *columns)
 
     def _check_months(self, turn: Turn) -> None:
         instants = [entry.at for entry in turn.entries]
@@ -268,25 +290,6 @@ async def _lock_orders(
     found = await connection.fetch(statement, *wanted) if wanted[0] else []
     orders = (decode_order(row["state"]) for row in found)
     return {(order.tenant, order.no): order for order in orders}
-
-
-async def _lock_contacts(connection: Connection, keys: set[Key]) -> dict[Key, Contact]:
-    if not keys:
-        return {}
-    found = await connection.fetch(statements.LOCK_CONTACTS, *rows.keys(keys))
-    contacts = (decode_contact(row["body"]) for row in found)
-    return {contact.key: contact for contact in contacts}
-
-
-async def _write_contacts(connection: Connection, turn: Turn) -> None:
-    updated_at = max(entry.at for entry in turn.entries)
-    new = [contact for key, contact in turn.contacts.items() if key in turn.new_contacts]
-    if new:
-        added = await connection.execute(statements.ADD_CONTACTS, *rows.contact_columns(new, updated_at))
-        _expect(added, len(new), "contacts")
-    changed = [contact for key, contact in turn.contacts.items() if key not in turn.new_contacts]
-    if changed:
-        await connection.execute(statements.CHANGE_CONTACTS, *rows.contact_columns(changed, updated_at))
 
 
 def _mend(timers: rows.TimerRows, order: Order, claimed_at: datetime, until: datetime) -> None:

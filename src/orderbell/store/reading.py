@@ -6,6 +6,7 @@ import asyncpg
 import msgspec
 
 from orderbell.core.model import Message, Order, decode_order
+from orderbell.store.postgres import Store
 
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 _CHUNK = 5000
@@ -14,8 +15,8 @@ _CHUNK = 5000
 class Reader:
     """What stands in the database of one tenant."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", tenant: str) -> None:
-        self._pool, self._tenant = pool, tenant
+    def __init__(self, store: Store, tenant: str) -> None:
+        self._pool, self._vault, self._tenant = store.pool, store.vault, tenant
 
     async def orders(self) -> AsyncIterator[Order]:
         """Every order, by number."""
@@ -24,9 +25,9 @@ class Reader:
 
     async def messages(self) -> AsyncIterator[Message]:
         """Every message, in the order in which they were told."""
-        query = "SELECT body FROM message WHERE tenant = $1 ORDER BY told_at, message_id"
-        async for row in self._rows(query):
-            yield _decode_message(row[0])
+        query = "SELECT message_id, body FROM message WHERE tenant = $1 ORDER BY told_at, message_id"
+        async for name, body in self._rows(query):
+            yield _decode_message(self._vault.open(self._tenant, name, body))
 
     async def order(self, order_no: str) -> Order | None:
         """One order."""

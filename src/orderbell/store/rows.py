@@ -1,5 +1,6 @@
 """What a turn changed, turned on its side: one column per argument, as the statements take it."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import cast
@@ -8,9 +9,10 @@ from msgspec import Struct, field
 
 from orderbell.core.decide import light
 from orderbell.core.events import Event, encode_json, wire_of
-from orderbell.core.model import LANES, Contact, Entry, Light, Notice, Order, encode_state
+from orderbell.core.model import LANES, Amends, Consent, Contact, Entry, Light, Notice, Order, encode_state
 from orderbell.core.turn import AnomalyLine, CaseLine, Key, Shelf, Turn
 from orderbell.store.statements import SEPARATOR
+from orderbell.store.vault import Vault
 
 Arguments = list[object]
 Columns = list[list[object]]
@@ -136,9 +138,36 @@ def _lane_number(shelves: Mapping[str, Shelf], notice: Notice) -> int:
     return _LANE_NUMBERS[rule.lane if rule is not None else "service"]
 
 
-def contact_columns(people: Iterable[Contact], updated_at: datetime) -> Arguments:
-    """Columns of `contact`."""
-    return arguments([(c.tenant, c.id, encode_state(c), updated_at) for c in people], "ttaa")
+def contact_columns(people: Iterable[Contact], updated_at: datetime, vault: Vault) -> Arguments:
+    """Columns of `contact`: the person sealed, and the blind index of the phone."""
+    rows = [
+        (
+            c.tenant, c.id, vault.seal(c.tenant, c.id, encode_state(c)),
+            phone_key(vault.index_key(c.tenant), c.phone) if c.phone else None, updated_at,
+        )
+        for c in people
+    ]  # fmt: skip
+    return arguments(rows, "ttaaa")
+
+
+def phone_key(key: bytes, phone: str) -> bytes:
+    """The blind index of a phone in E.164."""
+    return hashlib.blake2b(phone.encode(), digest_size=16, key=key, person=b"phone").digest()
+
+
+def consents(records: Iterable[Consent]) -> Arguments:
+    """Columns of `consent`; the words are the person's, so they travel as they are."""
+    rows = [(c.tenant, c.contact, c.scope, c.given, c.at, c.source, _storable(c.words)) for c in records]
+    return arguments(rows, "tttaaaa")
+
+
+def amends(promised: Iterable[Amends]) -> Arguments:
+    """Columns of `amends`."""
+    rows = [
+        (a.tenant, a.id, a.order_no, a.contact, a.kind, a.value_fen, a.topic, a.promised_at, a.valid_until)
+        for a in promised
+    ]
+    return arguments(rows, "tatttataa")
 
 
 def anomalies(lines: Iterable[AnomalyLine]) -> Arguments:

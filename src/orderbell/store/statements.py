@@ -64,7 +64,7 @@ FOR UPDATE OF o
 LOCK_FREE_ORDERS = LOCK_ORDERS + " SKIP LOCKED"
 
 LOCK_CONTACTS = f"""
-SELECT c.body
+SELECT c.tenant, c.contact, c.body
 FROM unnest({_texts(1)}, {_texts(2)}) AS k (tenant, contact)
 JOIN contact c USING (tenant, contact)
 ORDER BY c.tenant COLLATE "C", c.contact COLLATE "C"
@@ -82,16 +82,17 @@ ON CONFLICT DO NOTHING
 """
 
 ADD_CONTACTS = f"""
-INSERT INTO contact (tenant, contact, body, updated_at)
-SELECT * FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::timestamptz[])
-    AS n (tenant, contact, body, updated_at)
+INSERT INTO contact (tenant, contact, body, phone_key, updated_at)
+SELECT * FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::bytea[], $5::timestamptz[])
+    AS n (tenant, contact, body, phone_key, updated_at)
 ORDER BY tenant COLLATE "C", contact COLLATE "C"
 ON CONFLICT DO NOTHING
 """
 
 CHANGE_CONTACTS = f"""
-UPDATE contact c SET body = n.body, updated_at = n.updated_at
-FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::timestamptz[]) AS n (tenant, contact, body, updated_at)
+UPDATE contact c SET body = n.body, phone_key = n.phone_key, updated_at = n.updated_at
+FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::bytea[], $5::timestamptz[])
+    AS n (tenant, contact, body, phone_key, updated_at)
 WHERE c.tenant = n.tenant AND c.contact = n.contact
 """
 
@@ -130,6 +131,18 @@ SELECT * FROM unnest({_texts(1)}, $2::bytea[], {_texts(3)}, {_texts(4)}, {_texts
                      $8::timestamptz[], $9::timestamptz[])
 ON CONFLICT (tenant, case_id) DO UPDATE SET owner = excluded.owner, state = excluded.state,
                                             closed_at = excluded.closed_at
+"""
+
+ADD_CONSENTS = f"""
+INSERT INTO consent (tenant, contact, scope, given, at, source, words)
+SELECT * FROM unnest({_texts(1)}, {_texts(2)}, {_texts(3)}, $4::boolean[], $5::timestamptz[], $6::text[], $7::text[])
+"""
+
+ADD_AMENDS = f"""
+INSERT INTO amends (tenant, amends_id, order_no, contact, kind, value_fen, topic, promised_at, valid_until)
+SELECT * FROM unnest({_texts(1)}, $2::bytea[], {_texts(3)}, {_texts(4)}, {_texts(5)}, $6::bigint[], {_texts(7)},
+                     $8::timestamptz[], $9::timestamptz[])
+ON CONFLICT DO NOTHING
 """
 
 # A plain SELECT: put into an UPDATE, a LIMIT can take more rows than it says.

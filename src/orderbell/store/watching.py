@@ -3,13 +3,17 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-import asyncpg
 import msgspec
 
 from orderbell.core.model import Message, Notice, decode_notice
+from orderbell.store.postgres import Store
+from orderbell.store.rows import columns
 
-_MESSAGES = "SELECT attempt_id, body FROM message WHERE attempt_id = ANY($1::bytea[])"
-_NOTICES = "SELECT notice_id, body FROM notice WHERE tenant = $1 AND notice_id = ANY($2::bytea[])"
+_MESSAGES = "SELECT attempt_id, message_id, body FROM message WHERE tenant = $1 AND attempt_id = ANY($2::bytea[])"
+# One that waits for a receipt is still in the queue.
+_NOTICES = """SELECT notice_id, body FROM notice WHERE tenant = $1 AND notice_id = ANY ($3::bytea[])
+    UNION ALL SELECT q.notice_id, q.body FROM unnest($2::text[], $3::bytea[]) AS k (contact, notice_id)
+    JOIN queue q ON q.tenant = $1 AND q.contact = k.contact AND q.notice_id = k.notice_id"""
 _ANOMALIES = """SELECT order_no, name, opened_at, closed_at FROM anomaly
     WHERE tenant = $1 AND (opened_at > $2 OR closed_at > $2)"""
 _CASES = """SELECT order_no, anomaly, kind, owner, opened_at, closed_at FROM cases
@@ -27,18 +31,19 @@ _decode_message = msgspec.msgpack.Decoder(Message).decode
 class Watch:
     """What stands in the database of one tenant, for a screen; for installations as small as a demo's."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", tenant: str) -> None:
-        self._pool, self._tenant = pool, tenant
+    def __init__(self, store: Store, tenant: str) -> None:
+        self._pool, self._vault, self._tenant = store.pool, store.vault, tenant
 
     async def messages(self, attempt_ids: Iterable[bytes]) -> dict[bytes, Message]:
         """The messages of these attempts, by attempt."""
-        rows = await self._pool.fetch(_MESSAGES, list(attempt_ids))
-        return {bytes(row[0]): _decode_message(row[1]) for row in rows}
+        rows = await self._pool.fetch(_MESSAGES, self._tenant, list(attempt_ids))
+        return {row[0]: _decode_message(self._vault.open(self._tenant, row[1], row[2])) for row in rows}
 
-    async def notices(self, notice_ids: Iterable[bytes]) -> dict[bytes, Notice]:
-        """The notices of these ids that have their fate."""
-        rows = await self._pool.fetch(_NOTICES, self._tenant, list(notice_ids))
-        return {bytes(row[0]): decode_notice(row[1]) for row in rows}
+    async def notices(self, messages: Iterable[Message]) -> dict[bytes, Notice]:
+        """The notices that these messages tell, by id."""
+        pairs = [(message.contact, notice_id) for message in messages for notice_id in message.notices]
+        rows = await self._pool.fetch(_NOTICES, self._tenant, *columns(pairs, 2))
+        return {row[0]: decode_notice(row[1]) for row in rows}
 
     async def anomalies(self, since: datetime) -> list[tuple[str, str, datetime, datetime | None]]:
         """What opened or closed after a moment: order, name, opened, closed."""

@@ -24,6 +24,7 @@ from litestar.routes import ASGIRoute
 from litestar.types import ControllerRouterHandler
 
 from orderbell import __version__
+from orderbell.errors import OrderBellError
 
 log = structlog.get_logger()
 
@@ -32,6 +33,11 @@ READY_WITHIN_S = 5
 """How long the look at what the site needs may take."""
 
 _SERVER_ERROR = 500
+
+_UNAVAILABLE = HTTPException(
+    detail="nothing can be read or confirmed at the moment; send the same again later",
+    status_code=503, headers={"Retry-After": "2"}, extra={"reason": "unavailable", "title": "Unavailable"},
+)  # fmt: skip
 
 Ready = Callable[[], Awaitable[Sequence[str]]]
 """Says what is missing before requests can be served; empty when nothing is."""
@@ -108,6 +114,10 @@ def _readyz_for(ready: Ready) -> ControllerRouterHandler:
 
 def _tell_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Turn whatever a route died of into a problem document."""
+    if isinstance(error, OrderBellError):
+        # What it says may name hosts and accounts: for the log, not for the client.
+        log.warning("request turned away", problem=str(error), kind=type(error).__name__)
+        error = _UNAVAILABLE
     problem = _problem_of(error)
     if problem.status >= _SERVER_ERROR and not problem.reason:
         log.error("request failed", method=request.method, path=request.scope["path"], exc_info=error)
