@@ -17,6 +17,7 @@ from orderbell.core.wishes import (
     apply_change,
     categories_of,
     check_change,
+    is_stale,
     read_change,
     region_of,
 )
@@ -54,6 +55,16 @@ def test_change_lays_itself_over() -> None:
     blank = apply_change(new, change(quiet="", mute=None, frequency=None), NOON)
     assert blank == ANN
     assert apply_change(ANN, change(), NOON) is ANN
+
+
+def test_addresses_grow_stale() -> None:
+    """After the span of the playbook's review they want looking over; without one, or without a playbook, never."""
+    known = msgspec.structs.replace(ANN, checked_at=NOON)
+    reviewed = Shelf({"sample": playbook(review={"every": "30d", "tell": "paid"})}, "sample")
+    assert is_stale(known, reviewed, NOON + timedelta(days=30))
+    assert not is_stale(known, reviewed, NOON + timedelta(days=29))
+    assert not is_stale(ANN, reviewed, NOON + timedelta(days=30))
+    assert not is_stale(known, Shelf({}), NOON + timedelta(days=30))
 
 
 def test_consent_is_given_and_taken_back() -> None:

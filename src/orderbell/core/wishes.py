@@ -130,6 +130,13 @@ def region_of(shelf: Shelf) -> str:
     return playbook.spec.region if playbook is not None else "CN"
 
 
+def is_stale(contact: Contact, shelf: Shelf, now: datetime) -> bool:
+    """Whether the addresses of a person want looking over, by the `review` of the tenant's own playbook (S0-5)."""
+    playbook = shelf.find("")
+    review = playbook.review if playbook is not None else None
+    return review is not None and contact.checked_at is not None and now - contact.checked_at >= review.every
+
+
 def apply_change(contact: Contact, change: Change, at: datetime, region: str = "CN") -> Contact:
     """Make a change that was checked. Whoever names an address, be it the known one, has looked it over (S0-2)."""
     says = change.says

@@ -22,7 +22,17 @@ from msgspec import Struct
 from orderbell.core.model import Amends, Consent, Contact
 from orderbell.core.phones import mask_email, mask_phone, read_phone
 from orderbell.core.turn import Shelf
-from orderbell.core.wishes import ENDPOINTS, FIELDS, Change, Refusal, apply_change, check_change, read_change, region_of
+from orderbell.core.wishes import (
+    ENDPOINTS,
+    FIELDS,
+    Change,
+    Refusal,
+    apply_change,
+    check_change,
+    is_stale,
+    read_change,
+    region_of,
+)
 from orderbell.store.people import People
 from orderbell.web.access import say_no
 
@@ -47,7 +57,10 @@ Now = Callable[[], datetime]
 
 
 class EndpointView(Struct, frozen=True):
-    """An address, masked; the state is `unverified` until a reply or a provider's word says more."""
+    """An address, masked; the state is `unverified` until a reply or a provider's word says more.
+
+    `stale`: it has not been looked over for as long as the playbook's `review` says.
+    """
 
     address: str
     state: str
@@ -138,7 +151,8 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
     """Make the routes; they need a key (`web.access.keyed`)."""
 
     async def view(people: People, contact: Contact) -> ContactView:
-        return _view(contact, await people.consents(contact.id, CONSENTS_SHOWN))
+        stale = is_stale(contact, await shelf_of(contact.tenant), now())
+        return _view(contact, await people.consents(contact.id, CONSENTS_SHOWN), "stale" if stale else "unverified")
 
     @get("/v1/contacts", summary="Find people by phone", tags=["people"])
     async def find_contacts(tenant: NamedDependency[str], phone: FromQuery[str] = "") -> ContactList:
@@ -188,18 +202,21 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
     return [find_contacts, show_contact, change_contact, list_consents, list_amends]
 
 
-def _view(contact: Contact, consents: list[Consent]) -> ContactView:
+def _view(contact: Contact, consents: list[Consent], otherwise: str) -> ContactView:
     endpoints: dict[str, EndpointView] = {}
     for field, channel in ENDPOINTS.items():
         address = getattr(contact, field)
         if address:
-            endpoints[channel] = EndpointView(_masked(field, address), contact.states.get(channel, "unverified"))
-    warnings = {channel: one.state for channel, one in endpoints.items() if one.state not in ("unverified", "verified")}
+            endpoints[channel] = EndpointView(_masked(field, address), contact.states.get(channel, otherwise))
+    warnings = {channel: one.state for channel, one in endpoints.items() if one.state not in _QUIET}
     return ContactView(
         contact.id, endpoints, contact.tier, "shop" if contact.tier_set else "rules", contact.locale, contact.timezone,
         contact.quiet, contact.mute, contact.frequency, contact.marketing, contact.order_count, contact.spent_fen,
         contact.checked_at, warnings, [_consent_view(record) for record in consents],
     )  # fmt: skip
+
+
+_QUIET = frozenset({"unverified", "verified"})
 
 
 def _masked(field: str, address: str) -> str:
