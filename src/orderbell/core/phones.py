@@ -46,7 +46,14 @@ def read_phone(text: str, region: str = "CN") -> Phone:
     Full-width signs, blanks, dashes, brackets and 00 for + do not matter; extensions are dropped. Letters make it
     invalid: a vanity number of another country would become somebody's mobile phone. Raises nothing.
     """
+    plain = _CHINESE.match(text)
+    if plain is not None and (region == "CN" or text[0] == "+"):
+        return Phone("+86" + plain[1], "ok")
     return _read(text.strip()[: _LENGTH_MAX + 1], region[:3])
+
+
+# Most phones here are mobiles of mainland China, and the library takes 70 µs for one that it has not seen.
+_CHINESE = re.compile(r"(?:\+86)?(1[3-9][0-9]{9})\Z")
 
 
 @lru_cache(maxsize=16_384)

@@ -17,6 +17,7 @@ from orderbell.core.calendar import marketing_until, quiet_until, zone_of
 from orderbell.core.events import ChannelName
 from orderbell.core.model import (
     BY_DEADLINE,
+    DEAD,
     DISTURBING,
     FREQUENCY_RANK,
     Contact,
@@ -50,8 +51,10 @@ def plan(
 ) -> Plan:
     """Plan the pending notices of one contact; `history` is what they heard lately, `outlook` what is open."""
     draft = _Draft(contact, history, now, outlook)
-    pending = sorted(notices, key=lambda notice: (notice.due_at, notice.id))
-    if any(notice.withdraws for notice in pending):
+    pending = list(notices)
+    if len(pending) > 1:
+        pending.sort(key=lambda notice: (notice.due_at, notice.id))
+    if any([notice.withdraws for notice in pending]):  # noqa: C419 - a list is quicker than a generator
         pending = _withdraw(draft, pending)
     lines: list[_Line] = []
     for notice in pending:
@@ -74,7 +77,8 @@ def plan(
         draft.settle(line)
     if draft.last is not None:
         _ask_for_review(draft, draft.last)
-    return Plan(tuple(draft.messages), tuple(fate for fate in draft.fates.values() if fate is not None), draft.history)
+    fates = [fate for fate in draft.fates.values() if fate is not None]
+    return Plan(tuple(draft.messages), tuple(fates), draft.history)
 
 
 _Line = tuple[Notice, NoticeRule, Playbook]
@@ -92,6 +96,7 @@ class _Draft:
         "messages",
         "now",
         "outlook",
+        "reach",
         "reviewed_at",
         "told",
         "unheard",
@@ -101,9 +106,9 @@ class _Draft:
     def __init__(self, contact: Contact, history: History, now: datetime, outlook: Outlook) -> None:
         self.contact, self.before, self.now, self.outlook = contact, history, now, outlook
         self.told, self.reviewed_at = history.told, history.reviewed_at
-        oldest = now - HISTORY_KEPT
-        if self.told and self.told[0].at <= oldest:
-            self.told = tuple(one for one in self.told if one.at > oldest)
+        if self.told and self.told[0].at <= now - HISTORY_KEPT:
+            self.told = tuple(one for one in self.told if one.at > now - HISTORY_KEPT)
+        self.reach = _reach(contact, outlook)
         self.live: dict[str, list[_Line]] = {}
         self.fates: dict[bytes, Fate | None] = {}
         self.unheard: list[_Line] = []  # the person does not want to hear it, yet it has happened
@@ -125,7 +130,8 @@ class _Draft:
             return self.fates[notice.id]
         self.fates[notice.id] = None  # no playbook that passed its lint covers in a circle; another must not hang
         wait: datetime | None = None
-        for wider in _covers(notice, rule, self.live[notice.order_no], self.now):
+        live = self.live[notice.order_no]
+        for wider in _covers(notice, rule, live, self.now) if len(live) > 1 else ():
             fate = self.settle(wider)
             if wider[0].tried or (fate is not None and _is_told(fate)):
                 into = fate.into if fate is not None and fate.kind == "merged" else wider[0].id
@@ -270,12 +276,14 @@ def _first_time(draft: _Draft, line: _Line) -> Fate:
     held = _held(draft, line)
     if held is not None:
         return held
-    way = rule.ways[draft.contact.tier]
-    wanted = _open_to(draft.contact, rule, way.channels)
-    also = tuple(channel for channel in way.also if not _is_muted(draft.contact, rule, channel)) if wanted else ()
-    disturbs = any(channel in DISTURBING and _reaches(draft, channel) for channel in (*wanted, *also))
-    free_at, cap = _capped(draft, line) if disturbs else (None, None)
-    if cap is not None and free_at is not None:
+    contact = draft.contact
+    way = rule.ways[contact.tier]
+    wanted, also = _open_to(contact, rule, way.channels), way.also
+    if contact.mute:
+        also = tuple(channel for channel in also if not _is_muted(contact, rule, channel))
+    free_at, cap = _capped(draft, line)
+    disturbs = cap is not None and any(c in DISTURBING and c in draft.reach for c in (*wanted, *also))
+    if cap is not None and free_at is not None and disturbs:
         notice = _replace(notice, cap=cap.name)
         if cap.then == "delay" and free_at <= notice.valid_until:
             return _hold(notice, free_at, Reason.CAPPED)
@@ -371,7 +379,7 @@ def _deliver(
     notice = line[0]
     messages = _first_of(draft, line, wanted)
     for channel in also:
-        if _reaches(draft, channel) and all(message.channel != channel for message in messages):
+        if channel in draft.reach and all(message.channel != channel for message in messages):
             messages += _write(draft, line, channel)
     if not messages:
         return Fate(notice, "dropped", draft.wordless or Reason.NO_ENDPOINT)
@@ -382,25 +390,32 @@ def _deliver(
 
 def _first_of(draft: _Draft, line: _Line, wanted: Iterable[ChannelName]) -> list[Message]:
     for channel in wanted:
-        if _reaches(draft, channel):
+        if channel in draft.reach:
             messages = _write(draft, line, channel)
             if messages:
                 return messages
     return []
 
 
-def _reaches(draft: _Draft, channel: ChannelName) -> bool:
-    return channel in draft.outlook.patience and bool(draft.contact.endpoint(channel))
+def _reach(contact: Contact, outlook: Outlook) -> dict[ChannelName, str]:
+    """The addresses at which somebody can be reached now, by channel."""
+    addresses: tuple[tuple[ChannelName, str], ...] = (
+        ("sms", contact.phone), ("email", contact.email), ("push", contact.app), ("wechat", contact.wechat),
+        ("inbox", contact.id),
+    )  # fmt: skip
+    patience, states = outlook.patience, contact.states
+    found = {channel: address for channel, address in addresses if address and channel in patience}
+    return {c: address for c, address in found.items() if states.get(c) not in DEAD} if states else found
 
 
 def _await_receipt(draft: _Draft, line: _Line, messages: list[Message], wanted: tuple[ChannelName, ...]) -> Fate | None:
     """Keep the notice until the receipt is due, where another channel could tell it then."""
     notice, rule, _ = line
     first = messages[0].channel
-    if not rule.fallback or first == "inbox":
+    if not rule.fallback or first == "inbox" or len(draft.reach) <= 2:  # noqa: PLR2004 - the inbox, and the one that was used
         return None
     used = {first, *(message.channel for message in messages), *(one.channel for one in notice.tried)}
-    if not any(channel not in used and channel != "inbox" and _reaches(draft, channel) for channel in wanted):
+    if not any(channel not in used and channel != "inbox" and channel in draft.reach for channel in wanted):
         return None
     until = draft.now + draft.outlook.patience[first]
     if until > notice.valid_until:
@@ -443,7 +458,7 @@ def _write(draft: _Draft, line: _Line, channel: ChannelName) -> list[Message]:
         draft.wordless = text
         return []
     message = Message(
-        derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, contact.endpoint(channel),
+        derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, draft.reach[channel],
         notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,),
         notice.created_at, now, notice.valid_until, text.tone, notice.cause,
     )  # fmt: skip
