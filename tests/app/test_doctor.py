@@ -256,3 +256,15 @@ def test_command_exits_with_one_for_what_is_wrong() -> None:
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert findings["settings"]["state"] == "wrong"
     assert "ORDERBELL_LOG_LEVEL" in findings["settings"]["says"]
+
+
+async def test_playbooks_of_ones_own_are_looked_at(tmp_path: Path, blank_database: str) -> None:
+    """A folder that is not there, or holds a faulty playbook, is named with its fault; a good one is listed."""
+    settings = {"ORDERBELL_DATABASE_URL": blank_database, "ORDERBELL_PLAYBOOKS_DIR": str(tmp_path)}
+    assert "there is no folder" in (await findings_of(settings))["playbooks"].says
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nextends: retail\nruls: []\n")
+    assert "ruls" in (await findings_of(settings))["playbooks"].says
+    file.write_text("name: mine\nextends: retail\n")
+    found = (await findings_of(settings))["playbooks"]
+    assert (found.state, "mine" in found.says) == ("fine", True)

@@ -64,9 +64,9 @@ SPEC: dict[str, Any] = {
         "expiry": {"while": "until", "in": ["placed", "paid"], "extend_days_max": 30},
     },
     "caps": {
-        "storm": {"per": "topic", "most": 2, "within": "1h"},
-        "urgent": {"per": "person", "most": 5, "within": "1h", "lanes": "critical"},
-        "order": {"per": "order", "most": 4, "within": "1d", "lanes": ["service", "marketing"]},
+        "storm": {"per": "topic", "most": 2, "within": "1h", "mandatory": True},
+        "urgent": {"per": "person", "most": 5, "within": "1h", "lanes": "critical", "mandatory": True},
+        "order": {"per": "order", "most": 4, "within": "1d", "lanes": ["service", "marketing"], "mandatory": True},
         "ads": {"per": "person", "most": 1, "within": "7d", "lanes": "marketing", "then": "delay"},
     },
     "tiers": {"vip": "contact.order_count >= 3 or contact.spent_fen >= 100000"},

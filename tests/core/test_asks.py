@@ -59,8 +59,9 @@ def test_reply_answers_the_open_question(text: str, about: Order, option: str, d
     [
         ("Y", CALM, "yes"),
         ("Y", SHORT, "yes"),
-        ("N", SHORT, "opt_out"),
-        ("N", CALM, "opt_out"),
+        ("N", SHORT, "no"),
+        ("N", CALM, "no"),
+        ("取消", CALM, "other"),
         ("3", SHORT, "choice"),
         ("换货", SHORT, "choice"),
         ("1", PRICE, "choice"),

@@ -376,10 +376,8 @@ def test_news_whose_reason_has_gone_are_taken_back() -> None:
     ] == ["ann"]
 
 
-def test_news_that_are_out_of_date_anyway_are_not_taken_back() -> None:
-    """After their time nothing can be waiting, nor where nothing was told."""
-    late = after(BOOK, event("stock.short"), event("stock.restored", 25 * HOUR))
-    assert withdrawn(late) == []
+def test_anomaly_that_told_nothing_takes_nothing_back() -> None:
+    """Where nothing was told, nothing can be waiting."""
     silent = playbook(anomalies={"short": {"tell": []}})
     assert withdrawn(after(silent, event("stock.short"), event("stock.restored", 60))) == []
 

@@ -51,6 +51,8 @@ def waits(book: Playbook, order: Order) -> dict[str, datetime]:
         anchor = deadline.anchor(order)
         if order.stage not in deadline.stages or anchor is None or order.fired.get(name) == anchor:
             continue
+        if any(anomaly.name in deadline.unless for anomaly in order.anomalies):
+            continue
         if deadline.when is None or deadline.when.test(order, None):
             found[name] = anchor
     return found

@@ -66,7 +66,7 @@ def test_what_later_news_refer_to_is_remembered() -> None:
     """What lies in the inbox is remembered where later news refer to it, and only there."""
     nowhere = contact(phone="")
     late = planned(notice("late"), who=nowhere)
-    assert late.history == History((Told(NOON, "A1", "late", "critical", "inbox"),))
+    assert late.history == History((Told(NOON, "A1", "late", "critical", "inbox", referred=True),))
     assert planned(notice("paid"), who=nowhere).history == History()
     assert sent(planned(notice("restored", 60), heard=late.history, at_s=60)) == [("restored", "sms")]
 
@@ -74,7 +74,7 @@ def test_what_later_news_refer_to_is_remembered() -> None:
 def test_history_keeps_what_disturbed() -> None:
     """A telling is remembered once, on the channel that disturbs; what is too old or too much is forgotten."""
     found = planned(notice("late"), who=contact(app="app:1"), heard=told(-HISTORY_KEPT.total_seconds(), -5))
-    assert found.history.told == (*told(-5), Told(NOON, "A1", "late", "critical", "sms"))
+    assert found.history.told == (*told(-5), Told(NOON, "A1", "late", "critical", "sms", referred=True))
     quiet = History(told(-5))
     assert planned(notice("paid", wait_s=60), heard=quiet).history is quiet
     many = told(*range(-HISTORY_MAX, -1), topic="x", no="A9")
@@ -107,6 +107,22 @@ def test_cap_sends_to_the_inbox_what_is_too_much(topic: str, heard: tuple[Told, 
         assert (sent(found), short(found)) == ([(topic, "inbox")], [(topic, "sent", Reason.CAPPED)])
     else:
         assert sent(found)[0] == (topic, "sms")
+
+
+def test_cap_that_spares_what_is_mandatory() -> None:
+    """What the transaction needs goes out over a cap that does not say otherwise; it counts all the same."""
+    book = playbook(caps={"storm": {"mandatory": False}, "order": None})
+    assert sent(planned(notice("paid"), book=book, heard=told(-20, -10))) == [("paid", "sms")]
+    assert sent(planned(notice("shipped"), book=book, heard=told(-20, -10, topic="shipped"))) == [("shipped", "inbox")]
+
+
+def test_what_later_news_refer_to_is_kept_for_longer() -> None:
+    """Of what is older than caps can count, only what later news may refer to is kept."""
+    old = [msgspec.structs.replace(one, referred=one.topic == "late")
+           for topic in ("paid", "late") for one in told(-30 * DAY, topic=topic)]  # fmt: skip
+    found = planned(notice("restored"), heard=tuple(old))
+    assert sent(found) == [("restored", "sms")]
+    assert [one.topic for one in found.history.told] == ["late", "restored"]
 
 
 def test_cap_counts_what_the_same_plan_tells() -> None:

@@ -90,13 +90,6 @@ def test_topics_have_a_way_for_every_tier() -> None:
     assert (book.notices["offer"].marketing, book.notices["review"].fallback) == (True, False)
 
 
-def test_anomaly_knows_how_long_its_news_can_wait() -> None:
-    """What an anomaly tells is taken back only while it can be waiting."""
-    book = playbook(anomalies={"short": {"tell": ["late", "paid"]}})
-    assert (book.anomalies["short"].pending_max, book.anomalies["short"].says) == (timedelta(hours=24), True)
-    assert (book.anomalies["price"].pending_max, book.anomalies["price"].says) == (timedelta(0), False)
-
-
 @pytest.mark.parametrize(
     ("changes", "path", "message", "remedy"),
     [

@@ -9,10 +9,21 @@ import pytest
 from orderbell.core import turn as subject
 from orderbell.core.decide import decide
 from orderbell.core.events import ChannelName, Event, Person, Settled
-from orderbell.core.model import Consent, Contact, Decision, EndpointState, Order, Party, Reason
+from orderbell.core.model import (
+    Consent,
+    Contact,
+    Decision,
+    EndpointState,
+    History,
+    Order,
+    Party,
+    Reason,
+    Told,
+    Try,
+)  # fmt: skip
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Key, Shelf, Turn, contact_id, contact_keys, merge_contact, refuse_stray, run_turn
-from tests.core.samples import NOON, event, playbook
+from tests.core.samples import NOON, event, notice, playbook
 
 BOOK = playbook()
 ANN = {"buyer": {"phone": "+86 138 1234"}}
@@ -473,3 +484,39 @@ def test_stray_event_is_refused_at_the_door() -> None:
     nobody = refuse_stray({}, event("order.placed"))
     assert nobody is not None
     assert (nobody.field, nobody.detail) == ("tenant", "tenant: nobody here is called 'acme'")
+
+
+def test_what_waits_follows_a_person_to_a_new_number() -> None:
+    """Under another number the order's news go there, with what was heard of it; what was tried or is another's stays."""
+    first = turned(event("order.placed", people={"buyer": {"phone": "13800138001"}}))
+    people = {"buyer": {"phone": "13800138002"}}
+    moved = turned(event("contact.changed", 60, people=people), orders=first.orders, contacts=first.contacts)
+    [move] = moved.moves
+    old, new = (contact_id("A1", "buyer", Person(phone=phone)) for phone in ("13800138001", "13800138002"))
+    assert (move.keys, move.order_no) == ((("acme", old), ("acme", new)), "A1")
+    waiting = notice("paid", contact=old)
+    assert move.of(waiting) == msgspec.structs.replace(waiting, contact=new)
+    for stays in ({"order_no": "A2"}, {"withdraws": ("paid",)}, {"tried": (Try("sms", b"", NOON),)}):
+        assert move.of(msgspec.structs.replace(waiting, **stays)) is None
+    told = [Told(NOON, no, "paid", "service", "sms") for no in ("A1", "A2")]
+    assert move.heard(History(tuple(told)), History((told[0],))).told == (told[0],)
+    assert move.heard(History(tuple(told)), History()).told == (told[0],)
+
+
+def test_contact_of_another_role_keeps_what_waits() -> None:
+    """Where the old contact still has a part in the order, nothing is taken from them."""
+    both = {"buyer": {"phone": "13800138001"}, "friend": {"phone": "13800138001"}}
+    first = turned(event("order.placed", people=both))
+    people = {"buyer": {"phone": "13800138002"}}
+    assert turned(event("contact.changed", 60, people=people), orders=first.orders, contacts=first.contacts).moves == []
+
+
+def test_consent_that_a_shop_has_on_file() -> None:
+    """A flag that comes with every event does not undo an opt-out; an explicit change does."""
+    first, out = answered("TD", marketing="yes")
+    people = {"buyer": {"id": "ann", "marketing": True}}
+    contacts = {**first.contacts, **out.contacts}
+    kept = turned(event("link.clicked", 90, people=people), orders=first.orders, contacts=contacts)
+    assert (kept.consents, kept.contacts) == ([], {})
+    changed = turned(event("contact.changed", 90, people=people), orders=first.orders, contacts=contacts)
+    assert [(one.given, one.source) for one in changed.consents] == [(True, "event shop")]

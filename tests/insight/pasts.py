@@ -68,4 +68,4 @@ def compared(history: Past, wording: Mapping[str, Any] | None = None, **changes:
     return compare(history, side(), side("new", wording, **changes), tenant="acme")
 
 
-CAP = {"few": {"per": "person", "most": 1, "within": "1d"}}
+CAP = {"few": {"per": "person", "most": 1, "within": "1d", "mandatory": True}}

@@ -74,7 +74,7 @@ def test_comparison_with_one_more_cap() -> None:
 
 def test_comparison_with_a_cap_that_delays() -> None:
     """A message that a cap makes wait counts as held, and comes later by what the cap says."""
-    caps = {"few": {"per": "person", "most": 1, "within": "2h", "then": "delay"}}
+    caps = {"few": {"per": "person", "most": 1, "within": "2h", "then": "delay", "mandatory": True}}
     comparison = compared(past(*paid("A1", ANN), shipped("A1")), caps=caps)
     (bound,) = comparison.bounds
     assert (bound.kind, bound.reason, bound.cap) == ("held", "capped", CapRule("few", 1, "person", "2h"))

@@ -443,6 +443,7 @@ def test_trouble_is_told_from_beginning_to_end() -> None:
         Case(tier="vip").happens("payment.succeeded", amount_fen=19900).later(hours=1).happens("stock.short", sku="a")
     )
     case.later(hours=1).happens("case.resolved", case="stock_short").later(minutes=1).happens("stock.short", sku="b")
+    case.later(minutes=1).happens("case.resolved", case="stock_short")
     case.later(minutes=1).happens("order.placed").happens("payment.failed").later(days=6)
     lines = explain_order(case.dossier(), shelf(), EN).lines
     texts = [line.text for line in lines]

@@ -8,7 +8,15 @@ import pytest
 
 from orderbell.app.virtual import VirtualHost
 from orderbell.core.events import Event, Status
-from orderbell.core.model import Contact, decode_contact
+from orderbell.core.model import (
+    Contact,
+    History,
+    Told,
+    decode_contact,
+    decode_history,
+    decode_notice,
+    encode_state,
+)  # fmt: skip
 from orderbell.core.turn import Shelf
 from orderbell.observe import arm_failpoints
 from orderbell.playbooks import shipped_shelf
@@ -67,6 +75,7 @@ async def person(store: Store) -> Contact:
     return decode_contact(VAULT.open(row[0], row[1], row[2]))
 
 
+HEARD = History(tuple(Told(NOON, no, "payment_failed", "critical", "sms") for no in ("A1", "A2")))
 CONSENTS = "SELECT scope, given, at, source, words FROM consent ORDER BY at"
 
 
@@ -195,3 +204,21 @@ async def test_several_roles_of_a_batch_and_their_replies(store: Store) -> None:
         "SELECT c.tenant, c.contact, c.body FROM contact c JOIN consent USING (tenant, contact)"
     )
     assert [decode_contact(VAULT.open(*row)).phone for row in found] == ["+8613900001111"]
+
+
+async def test_what_waits_follows_a_person_to_a_new_number(store: Store) -> None:
+    """News held for the morning go to the new number, and the old one hears nothing."""
+    await store.turn(SHELVES, [placed(quiet="00:00-23:59"), event("2", "A1", "payment.failed", after_s=10)])
+    await store.turn(SHELVES, [event("3", "A1", "payment.succeeded", after_s=20, amount_fen=100)])
+    old = {row[0] for row in await rows(store, "SELECT DISTINCT contact FROM queue")}
+    await store.pool.execute("UPDATE contact SET history = $1", encode_state(HEARD))
+    people = {"buyer": {"phone": "+8613800138002"}}
+    await store.turn(SHELVES, [event("4", "A1", "contact.changed", after_s=30, people=people)])
+    found = await store.pool.fetch("SELECT contact, body FROM queue")
+    waiting = [(row["contact"], decode_notice(row["body"])) for row in found]
+    told = [(name, notice) for name, notice in waiting if not notice.withdraws]
+    assert told
+    assert all(name not in old and name == notice.contact for name, notice in told)
+    [(history,)] = await rows(store, f"SELECT history FROM contact WHERE contact = '{told[0][0]}'")
+    assert isinstance(history, bytes)
+    assert decode_history(history).told == HEARD.told[:1]

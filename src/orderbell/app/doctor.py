@@ -26,9 +26,9 @@ from rich.text import Text
 from orderbell import __version__
 from orderbell.app.secret import data_dir_of, read_secret, secret_file_of
 from orderbell.channels.http import HttpClient, NoReply
-from orderbell.errors import DatabaseUnavailable, OrderBellError, SettingsInvalid
+from orderbell.errors import DatabaseUnavailable, OrderBellError, PlaybookInvalid, SettingsInvalid
 from orderbell.observe import mask
-from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook
+from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook, load_shelf
 from orderbell.serving import bind
 from orderbell.settings import FILE, Settings, read_settings
 from orderbell.store import embedded
@@ -101,14 +101,18 @@ async def examine(environment: Mapping[str, str] | None = None) -> list[Finding]
         settings = read_settings(environment=variables)
     except SettingsInvalid as problem:
         remedy = "correct or remove it; database, ports and sandbox are not looked at until the settings can be read"
-        return [*findings, wrong("settings", str(problem), remedy), *await _guarded("playbooks", _playbooks)]
+        return [
+            *findings,
+            wrong("settings", str(problem), remedy),
+            *await _guarded("playbooks", lambda: _playbooks("")),
+        ]
     findings += _settings(settings, variables)
     checks: tuple[tuple[str, Check], ...] = (
         ("secret", lambda: _secret(settings)),
         ("database", lambda: _database(settings)),
         ("ports", lambda: _ports(settings)),
         ("sandbox", lambda: _sandbox(settings)),
-        ("playbooks", _playbooks),
+        ("playbooks", lambda: _playbooks(settings.playbooks_dir)),
     )
     for name, check in checks:
         findings += await _guarded(name, check)
@@ -398,11 +402,15 @@ async def _ask(url: str) -> tuple[int, bytes]:
     return (0, reply.detail.encode()) if isinstance(reply, NoReply) else (reply.status, reply.body)
 
 
-async def _playbooks() -> list[Finding]:
+async def _playbooks(folder: str) -> list[Finding]:
     problems = [line for name in SHIPPED_NAMES for line in check_playbook(SHIPPED / f"{name}.yaml")[1]]
     if problems:
         return [wrong("playbooks", "; ".join(problems), "install OrderBell again: its own files were changed")]
-    return [fine("playbooks", f"{', '.join(SHIPPED_NAMES)}: no problems")]
+    try:
+        known = load_shelf(folder).playbooks
+    except PlaybookInvalid as problem:
+        return [wrong("playbooks", str(problem), "mend the file, or correct ORDERBELL_PLAYBOOKS_DIR")]
+    return [fine("playbooks", f"{', '.join(known)}: no problems")]
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:

@@ -21,14 +21,23 @@ _replace = msgspec.structs.replace
 
 def interpret(playbook: Playbook, order: Order | None, event: Event) -> Event:
     """The event that a `reply.received` stands for; the newest question that it can answer counts."""
-    said = read_reply(cast("Reply", event.data).text)
-    for ask in _open_asks(playbook, order):
-        choice = _answer(ask, said)
-        if choice is not None:
-            return _replace(event, type="choice.made", data=choice)
+    data = cast("Reply", event.data)
+    said = read_reply(data.text)
+    choice = chosen(playbook, order, said) if data.sender in ("", playbook.principal) else None
+    if choice is not None:
+        return _replace(event, type="choice.made", data=choice)
     if said.kind == "complaint":
         return _replace(event, type="complaint.opened", data=Complaint(text=said.text))
-    return _replace(event, data=_replace(cast("Reply", event.data), meaning=said.kind))
+    # A word with two meanings that answers nothing was meant to say something all the same: a person reads it.
+    stray = said.option and said.kind == "opt_out"
+    meaning = "other" if stray else "no" if said.declines else said.kind
+    return _replace(event, data=_replace(data, meaning=meaning))
+
+
+def chosen(playbook: Playbook, order: Order | None, said: Reading) -> Choice | None:
+    """What a reply chooses, None where no open question of the order takes it; only the principal may answer."""
+    found = (_answer(ask, said) for ask in _open_asks(playbook, order))
+    return next((choice for choice in found if choice is not None), None)
 
 
 def _open_asks(playbook: Playbook, order: Order | None) -> Iterator[Ask]:

@@ -156,6 +156,8 @@ class _Draft:
         for rule in self.playbook.rules.get(kind, ()):
             if rule.when is not None and not rule.when.test(self.order, self.data):
                 continue
+            if rule.during and not any(anomaly.name in rule.during for anomaly in self.order.anomalies):
+                continue
             reason = Reason.EVENT_SAYS_SO
             if rule.stage:
                 if stages[rule.stage].rank <= stages[self.get("stage")].rank:
@@ -165,6 +167,8 @@ class _Draft:
             if rule.mark or rule.unmark:
                 marks = {name: at for name, at in self.get("marks").items() if name not in rule.unmark}
                 self.changes["marks"] = marks | dict.fromkeys(rule.mark, self.now)
+            if rule.withdraw:
+                self.withdraw(rule.withdraw, reason)
             for topic in rule.tell:
                 self.tell(topic, reason, "calm")
             for topic in rule.answer:
@@ -216,7 +220,7 @@ class _Draft:
         if tone != "amends":
             return tone
         promised: tuple[str, ...] = self.get("amends")
-        if party.role != self.playbook.principal or party.contact in promised:
+        if party.role != self.playbook.principal or promised:  # once, whatever their number is by then
             return "sorry"
         if rule.amends:
             what, order = self.playbook.amends, self.order
@@ -326,8 +330,9 @@ class _Draft:
         }
         for anomaly in anomalies:
             rule = rules[anomaly.name]
-            if anomaly.name in closed and rule is not None and rule.pending_max > self.now - anomaly.opened_at:
-                self.withdraw(tuple(topic for topic in rule.tell if topic not in still), reason)
+            topics = tuple(topic for topic in rule.tell if topic not in still) if rule is not None else ()
+            if topics and anomaly.name in closed:
+                self.withdraw(topics, reason)
         self.effects.extend(CloseAnomaly(name, reason) for name in sorted(closed))
         cases: tuple[Case, ...] = self.get("cases")
         self.changes["cases"] = tuple(case for case in cases if case.anomaly not in closed)
@@ -400,6 +405,8 @@ class _Draft:
             return None
         anchor = deadline.anchor(order)
         if anchor is None or (deadline.when is not None and not deadline.when.test(order, self.data)):
+            return None
+        if deadline.unless and any(anomaly.name in deadline.unless for anomaly in order.anomalies):
             return None
         return anchor
 

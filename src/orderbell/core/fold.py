@@ -81,6 +81,8 @@ def _refund(order: Order, event: Event, _timezone: str) -> Changes | None:
     if event.type == "refund.started" and order.payment == "refunded" and late:
         return None
     data = cast("Amount", event.data)
+    if 0 < data.amount_fen < order.amount_fen:  # of a part: the rest is still owed, in goods
+        return {"sum_fen": data.amount_fen}
     payment = "refunding" if event.type == "refund.started" else "refunded"
     changes: Changes = {"payment": payment, "payment_at": event.time}
     return changes | {"sum_fen": data.amount_fen} if data.amount_fen else changes
@@ -158,6 +160,10 @@ def _choice(order: Order, event: Event, timezone: str) -> Changes:
         return {}
 
 
+def _expired(_order: Order, _event: Event, _timezone: str) -> Changes:
+    return {"until": None}
+
+
 def _key(_order: Order, event: Event, _timezone: str) -> Changes:
     changes: Changes = {"key": event.type.removeprefix("key.")}
     return changes | {"reason": cast("Because", event.data).reason} if event.type == "key.failed" else changes
@@ -203,6 +209,7 @@ _FOLDS: dict[str, Callable[[Order, Event, str], Changes | None]] = {
     "item.offer": _price,
     "item.sold": _price,
     "item.expiring": _until,
+    "item.expired": _expired,
     "payout.sent": _sum,
     "withdrawal.succeeded": _sum,
     "complaint.opened": _text,

@@ -4,19 +4,23 @@
 that no SMS can be too long among them (S0-17).
 """
 
+import difflib
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 from phonenumbers import SUPPORTED_REGIONS
 
 from orderbell.core.calendar import is_hours, is_zone
 from orderbell.core.condition import Condition
+from orderbell.core.decide import PRINCIPALS
 from orderbell.core.durations import format_duration
 from orderbell.core.events import ChannelName
 from orderbell.core.plan import INBOX
 from orderbell.core.playbook import NoticeRule, Playbook, Problem
 from orderbell.core.wording import sms_problems
 
+CRITICAL_WITHIN = timedelta(minutes=5)
 _QUOTED = re.compile(r"""["']([^"']+)["']""")
 
 
@@ -42,8 +46,11 @@ def _places(playbook: Playbook) -> Iterator[Problem]:
     if playbook.spec.region not in SUPPORTED_REGIONS:
         message = f"there are no phone numbers of a region {playbook.spec.region!r}"
         yield Problem(("region",), message, "write two letters of ISO 3166, such as CN, HK or GB")
-    if not is_hours(playbook.spec.marketing.hours):
-        message = f"{playbook.spec.marketing.hours!r} are no hours"
+    if playbook.spec.quiet and not is_hours(playbook.spec.quiet):
+        yield Problem(("quiet",), f"{playbook.spec.quiet!r} are no hours", "write such as 22:00-08:00")
+    hours = playbook.spec.marketing.hours
+    if not is_hours(hours) or hours[:5] >= hours[6:]:
+        message = f"{hours!r} are no hours of one day"
         yield Problem(("marketing", "hours"), message, "write such as 09:00-20:00")
 
 
@@ -103,6 +110,17 @@ def _notices(playbook: Playbook) -> Iterator[Problem]:
 def _company(topic: str, rule: NoticeRule) -> Iterator[Problem]:
     """What does not go together in a topic."""
     path = ("notices", topic)
+    for role in sorted(rule.to - PRINCIPALS):
+        near = difflib.get_close_matches(role, PRINCIPALS, 1, 0.7)
+        if near:
+            yield Problem((*path, "to"), f"nobody has the role {role!r}", f"did you mean {near[0]}?")
+    if rule.lane == "critical" and rule.within > CRITICAL_WITHIN:
+        message = f"is critical, yet may take {format_duration(rule.within)}"
+        yield Problem((*path, "within"), message, "write 5m at most (S0-15), or choose another lane")
+    for channels in sorted({rule.channels, *(way.channels for way in rule.ways.values())}):
+        if "inbox" in channels[:-1]:
+            remedy = "name it last: it always reaches the person, so nothing after it is ever used"
+            yield Problem((*path, "channels"), "has the inbox before other channels", remedy)
     if rule.mandatory and rule.level == "all":
         yield Problem((*path, "level"), "is mandatory, yet few would hear it", "drop `level` or change the category")
     if not rule.channels:

@@ -386,13 +386,14 @@ class Message(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Told(Struct, frozen=True, array_like=True, gc=False):
-    """That a person was told something, on the channel that disturbs most."""
+    """That a person was told something, on the channel that disturbs most; later news may refer to it (`referred`)."""
 
     at: datetime
     order_no: str
     topic: str
     lane: Lane
     channel: ChannelName
+    referred: bool = False
 
 
 class History(Struct, frozen=True, array_like=True, gc=False):

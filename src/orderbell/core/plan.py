@@ -36,7 +36,8 @@ from orderbell.core.playbook import HISTORY_KEPT, HISTORY_MAX, Cap, NoticeRule, 
 from orderbell.core.wording import TONES, Text, Wording
 
 INBOX: tuple[ChannelName, ...] = ("inbox",)
-STORM = Cap("everything", "person", HISTORY_MAX, HISTORY_KEPT, frozenset(), "inbox")
+STORM = Cap("everything", "person", HISTORY_MAX, HISTORY_KEPT, frozenset(), "inbox", mandatory=True)
+REFERRED_KEPT = timedelta(days=120)  # an order takes as long until the last word on it
 PATIENCE = timedelta(minutes=3)  # how long a receipt is waited for where nothing is known of a channel yet
 _replace = msgspec.structs.replace
 
@@ -107,7 +108,8 @@ class _Draft:
         self.contact, self.before, self.now, self.outlook = contact, history, now, outlook
         self.told, self.reviewed_at = history.told, history.reviewed_at
         if self.told and self.told[0].at <= now - HISTORY_KEPT:
-            self.told = tuple(one for one in self.told if one.at > now - HISTORY_KEPT)
+            kept, long_kept = now - HISTORY_KEPT, now - REFERRED_KEPT
+            self.told = tuple(one for one in self.told if one.at > (long_kept if one.referred else kept))
         self.reach = _reach(contact, outlook)
         self.live: dict[str, list[_Line]] = {}
         self.fates: dict[bytes, Fate | None] = {}
@@ -137,7 +139,10 @@ class _Draft:
                 into = fate.into if fate is not None and fate.kind == "merged" else wider[0].id
                 self.fates[notice.id] = fate = _merged(notice, into)
                 if notice.topic in playbook.after and not notice.tried:  # heard, in other words
-                    self.told = (*self.told, Told(self.now, notice.order_no, notice.topic, rule.lane, INBOX[0]))
+                    self.told = (
+                        *self.told,
+                        Told(self.now, notice.order_no, notice.topic, rule.lane, INBOX[0], referred=True),
+                    )
                 return fate
             if fate is None and wider[0].due_at > self.now:
                 wait = min(wait or wider[0].due_at, wider[0].due_at)
@@ -168,9 +173,9 @@ class _Draft:
         channel = next((m.channel for m in messages if m.channel in DISTURBING), INBOX[0])
         if channel in DISTURBING:
             self.last = line
-        if notice.topic not in playbook.after and not (playbook.caps and channel in DISTURBING):
-            return
-        self.told = (*self.told, Told(self.now, notice.order_no, notice.topic, rule.lane, channel))
+        referred = notice.topic in playbook.after
+        if referred or (playbook.caps and channel in DISTURBING):
+            self.told = (*self.told, Told(self.now, notice.order_no, notice.topic, rule.lane, channel, referred))
 
 
 def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: ChannelName) -> Text | Reason:
@@ -278,7 +283,7 @@ def _first_time(draft: _Draft, line: _Line) -> Fate:
         return held
     contact = draft.contact
     way = rule.ways[contact.tier]
-    wanted, also = _open_to(contact, rule, way.channels), way.also
+    wanted, also = _open_to(draft, rule, way.channels), way.also
     if contact.mute:
         also = tuple(channel for channel in also if not _is_muted(contact, rule, channel))
     free_at, cap = _capped(draft, line)
@@ -298,7 +303,9 @@ def _held(draft: _Draft, line: _Line) -> Fate | None:
     if rule.lane == "critical":
         return None
     zone = zone_of(contact.timezone, playbook.timezone)
-    until = quiet_until(now, contact.quiet, zone)
+    # What nobody's deed but a deadline brings keeps the night for those, too, who never named their hours.
+    quiet = contact.quiet or (playbook.spec.quiet if notice.cause.startswith(BY_DEADLINE) else "")
+    until = quiet_until(now, quiet, zone)
     if until is not None:
         return _hold(notice, until, Reason.QUIET_HOURS)
     if rule.marketing:
@@ -313,14 +320,15 @@ def _hold(notice: Notice, until: datetime, reason: Reason) -> Fate:
     return Fate(_replace(notice, due_at=until, held=reason.value), "held", reason, until)
 
 
-def _open_to(contact: Contact, rule: NoticeRule, channels: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
+def _open_to(draft: _Draft, rule: NoticeRule, channels: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
     """The channels that the person left on for the category; what is mandatory keeps at least one that reaches them."""
+    contact = draft.contact
     if contact.states:
         channels = _bounced_later(contact, channels)
     if not contact.mute:
         return channels
     left = tuple(channel for channel in channels if not _is_muted(contact, rule, channel))
-    if rule.mandatory and not any(channel in DISTURBING and contact.endpoint(channel) for channel in left):
+    if rule.mandatory and not any(channel in DISTURBING and channel in draft.reach for channel in left):
         return channels
     return left
 
@@ -345,6 +353,8 @@ def _capped(draft: _Draft, line: _Line) -> tuple[datetime | None, Cap | None]:
     if heard >= HISTORY_MAX:  # more than can be counted: the last guard against a storm
         return draft.told[0].at + HISTORY_KEPT, STORM
     for cap in playbook.caps:
+        if rule.mandatory and not cap.mandatory:
+            continue
         if heard >= cap.most and (not cap.lanes or rule.lane in cap.lanes):
             counted = _counted(cap, draft.told, notice, draft.now)
             if len(counted) >= cap.most:
@@ -437,7 +447,7 @@ def _follow_up(draft: _Draft, line: _Line) -> Fate:
     if held is not None:
         return held
     used = {one.channel for one in notice.tried}
-    wanted = _open_to(draft.contact, rule, rule.ways[draft.contact.tier].channels)
+    wanted = _open_to(draft, rule, rule.ways[draft.contact.tier].channels)
     rest = tuple(channel for channel in wanted if channel in DISTURBING and channel not in used)
     messages = _first_of(draft, line, rest)
     if not messages:
@@ -486,7 +496,7 @@ def _ask_for_review(draft: _Draft, line: _Line) -> None:
         return
     if _capped(draft, line)[1] is not None:
         return
-    messages = _first_of(draft, line, _open_to(draft.contact, rule, rule.channels))
+    messages = _first_of(draft, line, _open_to(draft, rule, rule.channels))
     if messages:
         draft.messages += messages
         draft.note(line, messages)

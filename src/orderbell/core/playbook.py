@@ -40,7 +40,10 @@ class StageSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What an event does when its condition holds; `answer` is told only to whoever sent a reply."""
+    """What an event does when its condition holds, and one of the anomalies in `during` is open, where it names any.
+
+    `answer` is told only to whoever sent a reply; `withdraw` takes back what waits to be told.
+    """
 
     on: Many
     when: str = ""
@@ -49,10 +52,15 @@ class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     mark: Many = ()
     unmark: Many = ()
     answer: Many = ()
+    withdraw: Many = ()
+    during: Many = ()
 
 
 class DeadlineSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Silence that matters: `after` an anchor, while in certain stages and while a condition holds."""
+    """Silence that matters: `after` an anchor, in certain stages, while a condition holds.
+
+    It does not count while one of the anomalies in `unless` is open.
+    """
 
     after: str
     since: str = "stage"
@@ -61,6 +69,7 @@ class DeadlineSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     tell: Many = ()
     open: Many = ()
     tone: Tone | None = None
+    unless: Many = ()
 
 
 class OpensSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -130,13 +139,17 @@ class AskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 class CapSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The most tellings that disturb in a span: what goes beyond waits, or lies in the inbox (S1-28)."""
+    """The most tellings that disturb in a span: what goes beyond waits, or lies in the inbox (S1-28).
+
+    Mandatory news are counted, but only held back where the cap says so.
+    """
 
     most: int
     within: str
     per: CapKey = "person"
     lanes: Many = ()
     then: CapWay = "inbox"
+    mandatory: bool = False
 
 
 class MarketingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -183,6 +196,7 @@ class PlaybookSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     caps: dict[str, CapSpec | None] = {}
     tiers: dict[Tier, str] = {}
     marketing: MarketingSpec = MarketingSpec()
+    quiet: str = ""
     review: ReviewSpec | None = None
     amends: AmendsSpec = AmendsSpec()
     region: str = "CN"
@@ -224,6 +238,8 @@ class Rule:
     mark: tuple[str, ...]
     unmark: tuple[str, ...]
     answer: tuple[str, ...]
+    withdraw: tuple[str, ...]
+    during: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +254,14 @@ class Deadline:
     tell: tuple[str, ...]
     open: tuple[str, ...]
     tone: Tone | None
+    unless: frozenset[str]
     is_warning: bool
     tells: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AnomalyRule:
-    """A compiled anomaly; what it tells can wait for `pending_max` at most."""
+    """A compiled anomaly."""
 
     name: str
     owner: Owner
@@ -255,7 +272,6 @@ class AnomalyRule:
     tell: tuple[str, ...]
     tone: Tone
     says: bool
-    pending_max: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +306,7 @@ class Cap:
     within: timedelta
     lanes: frozenset[str]
     then: CapWay
+    mandatory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +413,6 @@ class _Compiler:
     def __init__(self, spec: PlaybookSpec, wordings: Mapping[str, WordingSpec]) -> None:
         self.spec, self.wordings = spec, wordings
         self.problems: list[Problem] = []
-        self.spans: dict[str, timedelta] = {}
         self.anomaly_specs = {name: found for name, found in spec.anomalies.items() if found is not None}
         self.marks = {name: True for rule in spec.rules for name in many(rule.mark)}
         self.order_schema = schema_of(Order)
@@ -408,7 +424,6 @@ class _Compiler:
         stages = self.stages()
         wording = self.wording()
         notices = {topic: self.notice(topic, found, wording) for topic, found in spec.notices.items()}
-        self.spans = {topic: rule.valid_for for topic, rule in notices.items()}
         anomalies = {name: self.anomaly(name, found, stages) for name, found in self.anomaly_specs.items()}
         deadlines = {name: self.deadline(name, found) for name, found in spec.deadlines.items() if found is not None}
         rules = self.rules()
@@ -525,7 +540,6 @@ class _Compiler:
             name, found.owner, found.light, rank, "handle" if found.person else None,
             self.condition(found.call_back, (), *path, "call_back"),
             self.known(found.tell, self.spec.notices, "notice", *path, "tell"), found.tone, bool(found.says),
-            max((self.spans.get(topic, NO_TIME) for topic in many(found.tell)), default=NO_TIME),
         )  # fmt: skip
 
     def deadline(self, name: str, found: DeadlineSpec) -> Deadline:
@@ -536,7 +550,8 @@ class _Compiler:
             name, after, self.moment(found.since, *path, "since"), frozenset(stages),
             self.condition(found.when, (), *path, "when"),
             self.known(found.tell, self.spec.notices, "notice", *path, "tell"),
-            self.known(found.open, self.anomaly_specs, "anomaly", *path, "open"), found.tone, after < NO_TIME,
+            self.known(found.open, self.anomaly_specs, "anomaly", *path, "open"), found.tone,
+            frozenset(self.known(found.unless, self.anomaly_specs, "anomaly", *path, "unless")), after < NO_TIME,
             bool(found.tell or any(self.anomaly_specs[a].tell for a in many(found.open) if a in self.anomaly_specs)),
         )  # fmt: skip
 
@@ -551,6 +566,8 @@ class _Compiler:
                 self.known(found.tell, self.spec.notices, "notice", *path, "tell"),
                 many(found.mark), many(found.unmark),
                 self.known(found.answer, self.spec.notices, "notice", *path, "answer"),
+                self.known(found.withdraw, self.spec.notices, "notice", *path, "withdraw"),
+                frozenset(self.known(found.during, self.anomaly_specs, "anomaly", *path, "during")),
             )  # fmt: skip
             for name in types:
                 made.setdefault(name, []).append(rule)
@@ -614,7 +631,7 @@ class _Compiler:
         if within > HISTORY_KEPT:
             self.problem((*path, "within"), "is longer than what is remembered", f"write {HISTORY_KEPT.days}d at most")
         lanes = self.known(found.lanes, dict.fromkeys(get_args(Lane)), "lane", *path, "lanes")
-        return Cap(name, found.per, found.most, within, frozenset(lanes), found.then)
+        return Cap(name, found.per, found.most, within, frozenset(lanes), found.then, found.mandatory)
 
     def tiers(self) -> tuple[tuple[Tier, Condition], ...]:
         made: list[tuple[Tier, Condition]] = []

@@ -36,6 +36,7 @@ from orderbell.core.model import (
     Decision,
     EndpointState,
     Entry,
+    History,
     Notice,
     OpenAnomaly,
     OpenCase,
@@ -85,6 +86,31 @@ class CaseLine(Struct, frozen=True, gc=False):
     closed_at: datetime | None
 
 
+class Move(Struct, frozen=True, gc=False):
+    """That somebody of an order is another contact from now on, such as under a new number."""
+
+    tenant: str
+    order_no: str
+    old: str
+    new: str
+
+    @property
+    def keys(self) -> tuple[Key, Key]:
+        """The keys of both contacts."""
+        return (self.tenant, self.old), (self.tenant, self.new)
+
+    def of(self, notice: Notice) -> Notice | None:
+        """A notice that waits for the old contact, as it waits for the new one; None where it stays."""
+        if notice.order_no != self.order_no or notice.withdraws or notice.tried:
+            return None
+        return msgspec.structs.replace(notice, contact=self.new)
+
+    def heard(self, old: History, new: History) -> History:
+        """What the new contact has heard, with what the old one was told of this order."""
+        told = [one for one in old.told if one.order_no == self.order_no and one not in new.told]
+        return History(tuple(sorted((*new.told, *told), key=lambda one: one.at)), new.reviewed_at)
+
+
 class Turn(Struct):
     """What a turn changed; hosts write it as it is.
 
@@ -99,6 +125,7 @@ class Turn(Struct):
     notices: list[Notice] = field(default_factory=list)
     consents: list[Consent] = field(default_factory=list)
     amends: list[Amends] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     anomalies: dict[tuple[str, str, str, datetime], AnomalyLine] = field(default_factory=dict)
     cases: dict[tuple[str, bytes], CaseLine] = field(default_factory=dict)
 
@@ -317,7 +344,10 @@ def _meet(
             new = _with_order(new, amount_fen, playbook)
         if new != old:
             _keep(turn, old, new)
+        was = known.get(role)
         known[role] = Party(role, name, new.tier)
+        if was is not None and was.contact not in {party.contact for party in known.values()}:
+            turn.moves.append(Move(event.tenant, event.order_no, was.contact, name))
     return tuple(known.values())
 
 
@@ -326,6 +356,8 @@ def _with_consent(turn: Turn, contact: Contact, person: Person, event: Event) ->
     given = person.marketing
     if given is None or contact.marketing == ("yes" if given else "no"):
         return contact
+    if given and contact.marketing == "no" and event.type != "contact.changed":
+        return contact  # what a shop has on file does not undo what the person said since
     if given and contact.marketing_at is not None and event.time <= contact.marketing_at:
         return contact
     turn.consents.append(Consent(*contact.key, "marketing", given, event.received_at, f"event {event.source}"))

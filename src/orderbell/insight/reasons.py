@@ -198,6 +198,8 @@ class _Story:
         if self.notice.tried:
             yield from self.delay()
             yield from self.messages()
+        if self.notice.tried and any(one.status == "delivered" for one in self.posted):
+            return  # it arrived: the next channel will be spared
         name = "waits_next" if self.notice.tried else _WAITS.get(held, "waits")
         yield Part(fill(self.words.sentences[name], _Values(self)), is_why=False)
 

@@ -25,10 +25,12 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from orderbell.core.asks import chosen
 from orderbell.core.events import DETAIL_MAX, Answer, Event, Status, parse_event
 from orderbell.core.events import Reply as ReplyData
-from orderbell.core.model import Contact
+from orderbell.core.model import Contact, Order
 from orderbell.core.phones import read_phone
+from orderbell.core.replies import Reply as Reading
 from orderbell.core.replies import read_reply
 from orderbell.core.turn import Shelf
 from orderbell.core.wishes import region_of
@@ -132,7 +134,7 @@ class _Door:
 
     def __init__(self, people: People, shelf: Shelf, tenant: str, received_at: datetime) -> None:
         self.people, self.tenant, self.received_at = people, tenant, received_at
-        self.region = region_of(shelf)
+        self.shelf, self.region = shelf, region_of(shelf)
 
     async def take(self, items: list[msgspec.Raw], submit: Submit) -> list[Answer]:
         """Answer every item in its place."""
@@ -147,6 +149,11 @@ class _Door:
         answers = iter(await submit(events) if events else ())
         return [_renamed(next(answers)) if isinstance(one, Event) else one for one in taken]
 
+    def takes(self, order: Order, said: Reading) -> bool:
+        """Whether an order waits for such an answer."""
+        playbook = self.shelf.find(order.playbook)
+        return playbook is not None and chosen(playbook, order, said) is not None
+
     async def take_one(self, item: msgspec.Raw) -> Event | Answer:
         """Make an event of a reply; an opt-out is kept here wherever no event will."""
         reply = _read(item)
@@ -158,7 +165,7 @@ class _Door:
         if reply.order:
             part = await self.people.part_in(reply.order, names)
         elif names:
-            part = await self.people.last_told(names)
+            part = await self.people.last_told(names, lambda order: self.takes(order, said))
         if said.kind in ("opt_out", "opt_in") and names:
             spared = part.contact if part is not None else ""
             given, source = said.kind == "opt_in", f"reply {reply.id}"

@@ -28,6 +28,7 @@ from orderbell.core.turn import (
     CaseLine,
     Key,
     KeyOf,
+    Move,
     Shelf,
     Turn,
     contact_keys,
@@ -144,8 +145,23 @@ class MemoryHost:
             due_at = order.next_due_at
             if due_at is not None and (old is None or old.next_due_at != due_at):
                 heapq.heappush(self._timers, (due_at, key))
+        for move in turn.moves:
+            self._move(move)
         for notice in turn.notices:
             self._enqueue(notice)
+
+    def _move(self, move: Move) -> None:
+        old, new = move.keys
+        waiting = self.queue.get(old, {})
+        for notice in list(waiting.values()):
+            moved = move.of(notice)
+            if moved is not None:
+                del waiting[notice.id]
+                self._enqueue(moved)
+        if not waiting:
+            self.queue.pop(old, None)
+        if old in self.histories:
+            self.histories[new] = move.heard(self.histories[old], self.histories.get(new, _NOTHING_HEARD))
 
     def _enqueue(self, notice: Notice) -> None:
         key = (notice.tenant, notice.contact)

@@ -17,6 +17,7 @@ from orderbell.core.model import (
     Amends,
     Consent,
     Contact,
+    Order,
     Reason,
     decode_contact,
     decode_notice,
@@ -69,6 +70,10 @@ _RELEASE = """
 UPDATE queue q SET due_at = $3, body = n.body FROM unnest($4::bytea[], $5::bytea[]) AS n (notice_id, body)
 WHERE q.tenant = $1 AND q.contact = $2 AND q.notice_id = n.notice_id
 """
+
+
+ASKED_MAX = 10
+"""How many of a person's newest orders are looked through for one that waits for an answer."""
 
 
 class Part(Struct, frozen=True):
@@ -173,16 +178,14 @@ class People:
 
     async def part_in(self, order_no: str, names: Iterable[str]) -> Part | None:
         """The role that one of these contacts has in an order; None when there is no such order or role."""
-        if not _is_storable(order_no):
-            return None
-        async with self._connected() as connection:
-            state = await connection.fetchval(_ORDER, self._tenant, order_no)
-        parties = decode_order(state).parties if state is not None else ()
-        wanted = frozenset(names)
-        return next((Part(order_no, p.contact, p.role) for p in parties if p.contact in wanted), None)
+        order = await self._order(order_no)
+        return _part_of(order, names) if order is not None else None
 
-    async def last_told(self, names: Sequence[str]) -> Part | None:
-        """The order that one of these contacts was last told about, by SMS if any was, and their role in it."""
+    async def last_told(self, names: Sequence[str], takes: Callable[[Order], bool] = lambda _: True) -> Part | None:
+        """The order that one of these contacts was last told about, by SMS if any was, and their role in it.
+
+        One that `takes` what they said, because it waits for such an answer, comes before newer ones that do not.
+        """
         async with self._connected() as connection:
             waiting = await connection.fetch(_WAITING, self._tenant, names)
             notices = [notice for notice in (decode_notice(row["body"]) for row in waiting) if notice.tried]
@@ -190,11 +193,21 @@ class People:
             heard = [row["order_no"] for row in await connection.fetch(_NOTICES, self._tenant, names, HEARD_MAX)]
             orders = list(dict.fromkeys([*(notice.order_no for notice in notices), *heard]))
             told = [row["order_no"] for row in await connection.fetch(_MESSAGES, self._tenant, names, orders)]
-        for order_no in dict.fromkeys([*told, *orders]):
-            part = await self.part_in(order_no, names)
-            if part is not None:
+        newest: Part | None = None
+        for order_no in list(dict.fromkeys([*told, *orders]))[:ASKED_MAX]:
+            order = await self._order(order_no)
+            part = _part_of(order, names) if order is not None else None
+            if order is not None and part is not None and takes(order):
                 return part
-        return None
+            newest = newest or part
+        return newest
+
+    async def _order(self, order_no: str) -> Order | None:
+        if not _is_storable(order_no):
+            return None
+        async with self._connected() as connection:
+            state = await connection.fetchval(_ORDER, self._tenant, order_no)
+        return decode_order(state) if state is not None else None
 
     def _open(self, row: asyncpg.Record) -> Contact:
         return decode_contact(self._vault.open(self._tenant, row["contact"], row["body"]))
@@ -228,3 +241,8 @@ class People:
 def _is_storable(text: str) -> bool:
     # PostgreSQL has no U+0000 in its texts, nor half of a character.
     return "\0" not in text and text.encode(errors="replace").decode() == text
+
+
+def _part_of(order: Order, names: Iterable[str]) -> Part | None:
+    wanted = frozenset(names)
+    return next((Part(order.no, p.contact, p.role) for p in order.parties if p.contact in wanted), None)

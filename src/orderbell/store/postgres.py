@@ -15,8 +15,17 @@ from typing import Self, TypeAlias, TypeVar
 import asyncpg
 
 from orderbell.core.events import Answer, Event
-from orderbell.core.model import Contact, Order, decode_contact, decode_order
-from orderbell.core.turn import Key, Shelf, Turn, contact_keys, refuse_stray, run_turn
+from orderbell.core.model import (
+    Contact,
+    History,
+    Order,
+    decode_contact,
+    decode_history,
+    decode_notice,
+    decode_order,
+    encode_state,
+)  # fmt: skip
+from orderbell.core.turn import Key, Move, Shelf, Turn, contact_keys, refuse_stray, run_turn
 from orderbell.errors import DatabaseUnavailable, TurnConflict
 from orderbell.observe import count, failpoint
 from orderbell.store import rows, statements
@@ -205,6 +214,8 @@ class Store:
             _expect(added, len(new), "orders")
         if turn.contacts:
             await self._write_contacts(connection, turn)
+        for move in turn.moves:
+            await _move(connection, move)
         changed = [order for key, order in turn.orders.items() if key not in turn.created]
         await connection.execute(
             statements.WRITE, *rows.changed_orders(changed, shelves), *rows.armed_timers(timers),
@@ -290,6 +301,23 @@ async def _lock_orders(
     found = await connection.fetch(statement, *wanted) if wanted[0] else []
     orders = (decode_order(row["state"]) for row in found)
     return {(order.tenant, order.no): order for order in orders}
+
+
+async def _move(connection: Connection, move: Move) -> None:
+    """Take what waits for the old contact over to the new one, and what was heard of the order."""
+    (tenant, old), (_, new) = move.keys
+    waiting = await connection.fetch(statements.WAITING_FOR, tenant, old)
+    moved = [(row, notice) for row in waiting if (notice := move.of(decode_notice(row["body"]))) is not None]
+    if moved:
+        await connection.execute(statements.UNQUEUE, tenant, old, [row["notice_id"] for row, _ in moved])
+        lines = [(row["notice_id"], row["lane"], row["due_at"], encode_state(notice)) for row, notice in moved]
+        await connection.execute(statements.REQUEUE, tenant, new, *rows.columns(lines, 4))
+    found = await connection.fetch(statements.HEARD_BY, tenant, [old, new])
+    heard: dict[str, bytes | None] = {row["contact"]: row["history"] for row in found}
+    if (told := heard.get(old)) is not None:
+        before = heard.get(new)
+        history = move.heard(decode_history(told), decode_history(before) if before is not None else History())
+        await connection.execute(statements.REMEMBER, tenant, new, encode_state(history))
 
 
 def _mend(timers: rows.TimerRows, order: Order, claimed_at: datetime, until: datetime) -> None:

@@ -133,6 +133,17 @@ ON CONFLICT (tenant, case_id) DO UPDATE SET owner = excluded.owner, state = excl
                                             closed_at = excluded.closed_at
 """
 
+# When somebody of an order is another contact from now on: both rows are locked by then.
+WAITING_FOR = "SELECT notice_id, lane, due_at, body FROM queue WHERE tenant = $1 AND contact = $2"
+HEARD_BY = "SELECT contact, history FROM contact WHERE tenant = $1 AND contact = ANY ($2::text[])"
+REMEMBER = "UPDATE contact SET history = $3 WHERE tenant = $1 AND contact = $2"
+UNQUEUE = "DELETE FROM queue WHERE tenant = $1 AND contact = $2 AND notice_id = ANY ($3::bytea[])"
+REQUEUE = """
+INSERT INTO queue (tenant, contact, notice_id, lane, due_at, body)
+SELECT $1, $2, * FROM unnest($3::bytea[], $4::smallint[], $5::timestamptz[], $6::bytea[])
+ON CONFLICT DO NOTHING
+"""
+
 ADD_CONSENTS = f"""
 INSERT INTO consent (tenant, contact, scope, given, at, source, words)
 SELECT * FROM unnest({_texts(1)}, {_texts(2)}, {_texts(3)}, $4::boolean[], $5::timestamptz[], $6::text[], $7::text[])
