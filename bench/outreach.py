@@ -81,6 +81,7 @@ async def _claims(scratch: Scratch, scale: float) -> Sample:
             return planner.plan(pendings, worker)
 
         gc.collect()
+        gc.freeze()  # as `orderbell worker` does
         planned_count = 0
         while True:
             asked_at = perf_counter()
@@ -89,6 +90,7 @@ async def _claims(scratch: Scratch, scale: float) -> Sample:
                 break
             planned_count += len(planned.fates)
         seconds = perf_counter() - began
+        gc.unfreeze()
         await channel.close()
     assert planned_count == due_count, (planned_count, due_count)
     figures = {"claim_p99_ms": percentile(waits_ms, 99), "claim_median_ms": percentile(waits_ms, 50)}

@@ -1,6 +1,7 @@
 """Runs a platform until somebody ends it."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 
@@ -16,5 +17,9 @@ async def run_platform(settings: Settings, *, web: bool, worker: bool, announce:
     async with open_platform(settings, web=web, worker=worker) as platform:
         if platform.sandbox_url:
             announce(f"Messages go to the sandbox at {platform.sandbox_url}")
+        # Playbooks and modules live as long as the process: looking through them for garbage again and again would hold
+        # up a claim or a request by 0.1 s each time.
+        gc.collect()
+        gc.freeze()
         announce(f"OrderBell listens on {platform.url}" if platform.url else "OrderBell works")
         await ended.wait()
