@@ -5,7 +5,7 @@ Timers are a function of the order's state: after every event the deadlines of t
 the difference to what was armed before are the timer effects.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -156,7 +156,7 @@ class _Draft:
         for rule in self.playbook.rules.get(kind, ()):
             if rule.when is not None and not rule.when.test(self.order, self.data):
                 continue
-            if rule.during and not any(anomaly.name in rule.during for anomaly in self.order.anomalies):
+            if rule.during and not self.order.suffers(rule.during):
                 continue
             reason = Reason.EVENT_SAYS_SO
             if rule.stage:
@@ -194,14 +194,8 @@ class _Draft:
     def tell(self, topic: str, reason: Reason, tone: Tone, only: str = "") -> None:
         """Tell everybody whom the topic concerns, or `only` those of one role."""
         rule = self.playbook.notices[topic]
-        extras = self.playbook.principal in rule.to
         values: dict[str, str | int] | None = None
-        told: set[str] = set()  # one person may have two roles
-        for party in self.order.parties:
-            concerned = party.role in rule.to or (extras and party.role not in PRINCIPALS)
-            if party.contact in told or not concerned or (only and party.role != only):
-                continue
-            told.add(party.contact)
+        for party in self.concerned(rule.to, only):
             if values is None:
                 values = self.values(rule.variables)
             heard = self.tone_for(party, rule, tone)  # may come with an effect of its own
@@ -211,6 +205,16 @@ class _Draft:
                 cause=self.cause, version=self.order.version,
             )  # fmt: skip
             self.effects.append(SendNotice(notice, reason))
+
+    def concerned(self, roles: frozenset[str], only: str = "") -> Iterator[Party]:
+        """The people whom news for these roles concern, or `only` those of one role; who has two roles comes once."""
+        extras = self.playbook.principal in roles
+        seen: set[str] = set()
+        for party in self.order.parties:
+            meant = party.role in roles or (extras and party.role not in PRINCIPALS)
+            if meant and party.contact not in seen and only in ("", party.role):
+                seen.add(party.contact)
+                yield party
 
     def tone_for(self, party: Party, rule: NoticeRule, tone: Tone) -> Tone:
         """The tone that a person hears; amends are made once, to whom the order is about, and then handed out."""
@@ -234,14 +238,10 @@ class _Draft:
 
     def withdraw(self, topics: tuple[str, ...], reason: Reason) -> None:
         """Take back what may still wait to be told of these topics."""
-        roles = {role for topic in topics for role in self.playbook.notices[topic].to}
-        extras = self.playbook.principal in roles
-        for name in {
-            p.contact: p for p in self.order.parties if p.role in roles or (extras and p.role not in PRINCIPALS)
-        }:
+        for party in self.concerned(frozenset().union(*(self.playbook.notices[topic].to for topic in topics))):
             notice = Notice(
-                self.new_id(), self.order.tenant, name, self.order.no, "", self.playbook.name, "", self.now, self.now,
-                self.now, self.now, cause=self.cause, withdraws=topics, version=self.order.version,
+                self.new_id(), self.order.tenant, party.contact, self.order.no, "", self.playbook.name, "", self.now,
+                self.now, self.now, self.now, cause=self.cause, withdraws=topics, version=self.order.version,
             )  # fmt: skip
             self.effects.append(WithdrawNotice(notice, reason))
 
@@ -406,7 +406,7 @@ class _Draft:
         anchor = deadline.anchor(order)
         if anchor is None or (deadline.when is not None and not deadline.when.test(order, self.data)):
             return None
-        if deadline.unless and any(anomaly.name in deadline.unless for anomaly in order.anomalies):
+        if deadline.unless and order.suffers(deadline.unless):
             return None
         return anchor
 

@@ -187,6 +187,10 @@ class Order(Struct, frozen=True, array_like=True, gc=False):
         """The open anomaly of that name."""
         return next((found for found in self.anomalies if found.name == name), None)
 
+    def suffers(self, names: frozenset[str]) -> bool:
+        """Whether one of these anomalies is open."""
+        return any(anomaly.name in names for anomaly in self.anomalies)
+
     @property
     def next_due_at(self) -> datetime | None:
         """When the first of its timers falls due."""
@@ -258,17 +262,17 @@ class Contact(Struct, frozen=True, array_like=True, gc=False):
         """The key of the contact."""
         return (self.tenant, self.id)
 
+    def addresses(self) -> dict[ChannelName, str]:
+        """The addresses that work, by channel; everybody has an inbox."""
+        named: tuple[tuple[ChannelName, str], ...] = (
+            ("sms", self.phone), ("email", self.email), ("push", self.app), ("wechat", self.wechat), ("inbox", self.id),
+        )  # fmt: skip
+        states = self.states
+        return {channel: address for channel, address in named if address and states.get(channel) not in DEAD}
+
     def endpoint(self, channel: ChannelName) -> str:
-        """The address on a channel, empty where there is none that works; everybody has an inbox."""
-        if self.states.get(channel) in DEAD:
-            return ""
-        if channel == "sms":
-            return self.phone
-        if channel == "email":
-            return self.email
-        if channel == "push":
-            return self.app
-        return self.wechat if channel == "wechat" else self.id
+        """The address on a channel, empty where there is none that works."""
+        return self.addresses().get(channel, "")
 
 
 class SendNotice(Struct, frozen=True, tag=True):
@@ -403,6 +407,9 @@ class History(Struct, frozen=True, array_like=True, gc=False):
     reviewed_at: datetime | None = None
 
 
+NOTHING_HEARD = History()
+
+
 class Outlook(Struct, frozen=True):
     """What the second stage knows of the world: who has a provider, how long its receipts take, what came of tries.
 
@@ -433,7 +440,7 @@ class Plan(Struct, frozen=True):
 
     messages: tuple[Message, ...]
     fates: tuple[Fate, ...]
-    history: History = History()
+    history: History = NOTHING_HEARD
 
 
 def derive_id(at: datetime, *parts: str | int) -> bytes:
@@ -450,3 +457,4 @@ decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_notice = msgspec.msgpack.Decoder(Notice).decode
 decode_contact = msgspec.msgpack.Decoder(Contact).decode
 decode_history = msgspec.msgpack.Decoder(History).decode
+decode_message = msgspec.msgpack.Decoder(Message).decode

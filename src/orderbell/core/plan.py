@@ -17,7 +17,6 @@ from orderbell.core.calendar import marketing_until, quiet_until, zone_of
 from orderbell.core.events import ChannelName
 from orderbell.core.model import (
     BY_DEADLINE,
-    DEAD,
     DISTURBING,
     FREQUENCY_RANK,
     Contact,
@@ -110,7 +109,8 @@ class _Draft:
         if self.told and self.told[0].at <= now - HISTORY_KEPT:
             kept, long_kept = now - HISTORY_KEPT, now - REFERRED_KEPT
             self.told = tuple(one for one in self.told if one.at > (long_kept if one.referred else kept))
-        self.reach = _reach(contact, outlook)
+        # the addresses at which they can be reached now, by channel
+        self.reach = {c: address for c, address in contact.addresses().items() if c in outlook.patience}
         self.live: dict[str, list[_Line]] = {}
         self.fates: dict[bytes, Fate | None] = {}
         self.unheard: list[_Line] = []  # the person does not want to hear it, yet it has happened
@@ -286,9 +286,9 @@ def _first_time(draft: _Draft, line: _Line) -> Fate:
     wanted, also = _open_to(draft, rule, way.channels), way.also
     if contact.mute:
         also = tuple(channel for channel in also if not _is_muted(contact, rule, channel))
-    free_at, cap = _capped(draft, line)
-    disturbs = cap is not None and any(c in DISTURBING and c in draft.reach for c in (*wanted, *also))
-    if cap is not None and free_at is not None and disturbs:
+    full = _capped(draft, line)
+    if full is not None and any(c in DISTURBING and c in draft.reach for c in (*wanted, *also)):
+        cap, free_at = full
         notice = _replace(notice, cap=cap.name)
         if cap.then == "delay" and free_at <= notice.valid_until:
             return _hold(notice, free_at, Reason.CAPPED)
@@ -344,14 +344,13 @@ def _bounced_later(contact: Contact, channels: tuple[ChannelName, ...]) -> tuple
     return tuple(next(later) if channel in DISTURBING else channel for channel in channels)
 
 
-def _capped(draft: _Draft, line: _Line) -> tuple[datetime | None, Cap | None]:
-    """When the fullest cap frees a place, and which that is; None when none is full."""
+def _capped(draft: _Draft, line: _Line) -> tuple[Cap, datetime] | None:
+    """The full cap that is the last to free a place, and when it does; None when none is full."""
     notice, rule, playbook = line
-    free_at: datetime | None = None
-    full: Cap | None = None
+    full: tuple[Cap, datetime] | None = None
     heard = len(draft.told)
     if heard >= HISTORY_MAX:  # more than can be counted: the last guard against a storm
-        return draft.told[0].at + HISTORY_KEPT, STORM
+        return STORM, draft.told[0].at + HISTORY_KEPT
     for cap in playbook.caps:
         if rule.mandatory and not cap.mandatory:
             continue
@@ -359,9 +358,9 @@ def _capped(draft: _Draft, line: _Line) -> tuple[datetime | None, Cap | None]:
             counted = _counted(cap, draft.told, notice, draft.now)
             if len(counted) >= cap.most:
                 frees_at = counted[-cap.most] + cap.within
-                if free_at is None or frees_at > free_at:
-                    free_at, full = frees_at, cap
-    return free_at, full
+                if full is None or frees_at > full[1]:
+                    full = cap, frees_at
+    return full
 
 
 def _counted(cap: Cap, told: tuple[Told, ...], notice: Notice, now: datetime) -> list[datetime]:
@@ -405,17 +404,6 @@ def _first_of(draft: _Draft, line: _Line, wanted: Iterable[ChannelName]) -> list
             if messages:
                 return messages
     return []
-
-
-def _reach(contact: Contact, outlook: Outlook) -> dict[ChannelName, str]:
-    """The addresses at which somebody can be reached now, by channel."""
-    addresses: tuple[tuple[ChannelName, str], ...] = (
-        ("sms", contact.phone), ("email", contact.email), ("push", contact.app), ("wechat", contact.wechat),
-        ("inbox", contact.id),
-    )  # fmt: skip
-    patience, states = outlook.patience, contact.states
-    found = {channel: address for channel, address in addresses if address and channel in patience}
-    return {c: address for c, address in found.items() if states.get(c) not in DEAD} if states else found
 
 
 def _await_receipt(draft: _Draft, line: _Line, messages: list[Message], wanted: tuple[ChannelName, ...]) -> Fate | None:
@@ -494,7 +482,7 @@ def _ask_for_review(draft: _Draft, line: _Line) -> None:
     line = (notice, rule, playbook)
     if _unwanted(rule, draft.contact, notice, now) is not None or _held(draft, line) is not None:
         return
-    if _capped(draft, line)[1] is not None:
+    if _capped(draft, line) is not None:
         return
     messages = _first_of(draft, line, _open_to(draft, rule, rule.channels))
     if messages:

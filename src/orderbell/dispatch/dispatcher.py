@@ -252,12 +252,15 @@ class Dispatcher:
         if any(answer.outcome is Outcome.CHANNEL_DOWN for answer in answers):
             detail = next(answer.detail for answer in answers if answer.outcome is Outcome.CHANNEL_DOWN)
             log.error("provider refuses everything: check its key and account", provider=channel.name, detail=detail)
-        refused = [pair for pair in zip(request.departures, answers, strict=True) if _is_refused(pair[1])]
+        refused = [
+            _recipient(departure)
+            for departure, answer in zip(request.departures, answers, strict=True)
+            if answer.outcome is Outcome.REJECTED_RECIPIENT
+        ]
         while True:
             try:
-                if refused and self._report is not None:
-                    # Before it is settled: should this process die here, the attempt is in doubt and comes again.
-                    await self._report([_settled(_recipient(d), answer.outcome.value, now) for d, answer in refused])
+                # Before it is settled: should this process die here, the attempt is in doubt and comes again.
+                await self._say(refused, Outcome.REJECTED_RECIPIENT.value)
                 _, late = await self._ledger.settle(request, channel.name, settlements, now)
             except DatabaseUnavailable:
                 # Writing the same answers twice does no harm; not writing them would leave the messages in doubt.
@@ -285,8 +288,7 @@ class Dispatcher:
         failed = [word.attempt_id for word in words if not word.delivered]
         if failed and self._report is not None:
             # Before it is written: should this process die here, the receipts come again.
-            about = await self._ledger.recipients(channel.name, failed)
-            await self._report([_settled(one, "failed", self._now()) for one in about])
+            await self._say(await self._ledger.recipients(channel.name, failed), "failed")
         written = await self._ledger.receive(channel.name, words, found[-1].cursor, after, learn=self._learns)
         if written is not None:
             count("dispatch.receipts", written[0])
@@ -331,11 +333,15 @@ class Dispatcher:
         known = [one for one in found if one.attempt_id in by_id]
         for one in known:
             count(f"dispatch.lookup_{one.fate}")
-        failed = [by_id[one.attempt_id] for one in known if one.fate is Fate.FAILED]
-        if failed and self._report is not None:
-            await self._report([_settled(_recipient(one), "failed", now) for one in failed])
+        await self._say([_recipient(by_id[one.attempt_id]) for one in known if one.fate is Fate.FAILED], "failed")
         settlements = [outcomes.resolve(by_id[one.attempt_id], one, now) for one in known]
         await self._ledger.settle(None, channel.name, settlements, now)
+
+    async def _say(self, about: Sequence[Recipient], outcome: str) -> None:
+        """Report that messages did not reach their people."""
+        if about and self._report is not None:
+            now = self._now()
+            await self._report([_settled(one, outcome, now) for one in about])
 
     async def _beat(self) -> None:
         """Renew the lease, whatever the other loops are waiting for."""
@@ -373,10 +379,6 @@ class Dispatcher:
 def _outgoing(departure: Departure) -> Outgoing:
     message = departure.message
     return Outgoing(departure.attempt_id, message.channel, message.to, message.text, message.subject, message.topic)
-
-
-def _is_refused(answer: Answer) -> bool:
-    return answer.outcome is Outcome.REJECTED_RECIPIENT
 
 
 def _recipient(one: Departure | Waiting) -> Recipient:

@@ -85,7 +85,7 @@ def events_route(submit: Submit, tenant_of_key: TenantOfKey, now: Now, *, busy: 
             await send({"type": "websocket.close", "code": 1008, "reason": "only POST is answered here"})
             return
         if scope["method"] != "POST":
-            raise _no(405, "wrong_method", "Method not allowed", "send events with POST", {"Allow": "POST"})
+            raise turned_away(405, "wrong_method", "Method not allowed", "send events with POST", {"Allow": "POST"})
         tenant = await _tenant(scope["headers"], tenant_of_key)
         body = await _read_body(scope["headers"], receive)
         if body is None:
@@ -105,7 +105,10 @@ def events_route(submit: Submit, tenant_of_key: TenantOfKey, now: Now, *, busy: 
     return asgi(PATH, copy_scope=False, opt={"openapi": description})(take_events)
 
 
-def _no(status: int, reason: str, title: str, detail: str, headers: dict[str, str] | None = None) -> HTTPException:
+def turned_away(
+    status: int, reason: str, title: str, detail: str, headers: dict[str, str] | None = None
+) -> HTTPException:
+    """A problem document (RFC 9457), to be raised."""
     extra = {"reason": reason, "title": title}
     return HTTPException(detail=detail, status_code=status, headers=headers, extra=extra)
 
@@ -121,14 +124,14 @@ async def _tenant(headers: Iterable[tuple[bytes, bytes]], tenant_of_key: TenantO
     scheme, _, key = _header(headers, b"authorization").partition(b" ")
     if scheme.lower() != b"bearer":
         detail = "send an API key of yours: Authorization: Bearer ob_…"
-        raise _no(401, "no_key", "No API key", detail, {"WWW-Authenticate": 'Bearer realm="orderbell"'})
+        raise turned_away(401, "no_key", "No API key", detail, {"WWW-Authenticate": 'Bearer realm="orderbell"'})
     try:
         tenant = await tenant_of_key(key.strip().decode("latin-1"))
     except OrderBellError as problem:
         raise _away(problem) from problem
     if tenant is None:
         challenge = {"WWW-Authenticate": 'Bearer realm="orderbell", error="invalid_token"'}
-        raise _no(401, "bad_key", "No valid API key", "this API key is not known, or was revoked", challenge)
+        raise turned_away(401, "bad_key", "No valid API key", "this API key is not known, or was revoked", challenge)
     return tenant
 
 
@@ -144,9 +147,9 @@ async def _read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive) -
     media_type = _header(headers, b"content-type").partition(b";")[0].strip().lower()
     if media_type not in MEDIA_TYPES:
         accepted = ", ".join(sorted(name.decode() for name in MEDIA_TYPES))
-        raise _no(415, "wrong_media_type", "Unsupported media type", f"Content-Type: send one of {accepted}")
+        raise turned_away(415, "wrong_media_type", "Unsupported media type", f"Content-Type: send one of {accepted}")
     if _header(headers, b"content-encoding").strip().lower() not in {b"", b"identity"}:
-        raise _no(415, "wrong_encoding", "Unsupported encoding", "Content-Encoding: send the body uncompressed")
+        raise turned_away(415, "wrong_encoding", "Unsupported encoding", "Content-Encoding: send the body uncompressed")
     length = _header(headers, b"content-length")
     if length.isdigit() and (len(length) > len(str(BODY_BYTES_MAX)) or int(length) > BODY_BYTES_MAX):
         raise _body_too_large()
@@ -158,7 +161,7 @@ async def _read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive) -
             return await _read_rest(message, receive)
     except TimeoutError:
         detail = f"the body did not arrive within {BODY_WITHIN_S} s"
-        raise _no(408, "too_slow", "Request timeout", detail, {"Connection": "close"}) from None
+        raise turned_away(408, "too_slow", "Request timeout", detail, {"Connection": "close"}) from None
 
 
 async def _read_rest(message: ReceiveMessage, receive: Receive) -> bytes | None:
@@ -183,7 +186,7 @@ def _within_limit(body: bytes) -> bytes:
 
 def _body_too_large() -> HTTPException:
     detail = f"a request body has at most {BODY_BYTES_MAX:,} bytes; send the events in several requests"
-    return _no(_TOO_LARGE, "too_large", _TITLE_OF["too_large"], detail)
+    return turned_away(_TOO_LARGE, "too_large", _TITLE_OF["too_large"], detail)
 
 
 async def _submit(parsed: list[Event | Answer], submit: Submit, busy: type[Exception]) -> list[Answer]:
@@ -194,7 +197,7 @@ async def _submit(parsed: list[Event | Answer], submit: Submit, busy: type[Excep
     except busy as problem:
         headers = {"Retry-After": str(BUSY_RETRY_AFTER_S)}
         detail = "more events wait than can be taken soon; none of these was taken, send them again later"
-        raise _no(429, "busy", "Too many events", detail, headers) from problem
+        raise turned_away(429, "busy", "Too many events", detail, headers) from problem
     except OrderBellError as problem:
         raise _away(problem) from problem
     return [next(answers) if isinstance(item, Event) else item for item in parsed]
@@ -205,7 +208,7 @@ def _away(problem: OrderBellError) -> HTTPException:
     log.warning("events turned away", problem=str(problem), kind=type(problem).__name__)
     headers = {"Retry-After": str(AWAY_RETRY_AFTER_S)}
     detail = "nothing can be confirmed at the moment; send the same events with the same ids again later"
-    return _no(503, "unavailable", "Unavailable", detail, headers)
+    return turned_away(503, "unavailable", "Unavailable", detail, headers)
 
 
 async def _answer_one(answer: Answer, send: Send) -> None:
@@ -215,11 +218,15 @@ async def _answer_one(answer: Answer, send: Send) -> None:
 
 
 async def _answer_list(answers: list[Answer], send: Send) -> None:
+    await _send_json(200, _encode(counted(answers)), send)
+
+
+def counted(answers: list[Answer]) -> Answers:
+    """Answers with how many there are of each kind."""
     counts = dict.fromkeys(Status, 0)
     for answer in answers:
         counts[answer.status] += 1
-    whole = Answers(counts[Status.ACCEPTED], counts[Status.DUPLICATE], counts[Status.REFUSED], answers)
-    await _send_json(200, _encode(whole), send)
+    return Answers(counts[Status.ACCEPTED], counts[Status.DUPLICATE], counts[Status.REFUSED], answers)
 
 
 async def _send_json(status: int, body: bytes, send: Send) -> None:

@@ -36,7 +36,7 @@ from orderbell.core.turn import Shelf
 from orderbell.core.wishes import region_of
 from orderbell.errors import OrderBellError
 from orderbell.observe import count
-from orderbell.sources.events import AWAY_RETRY_AFTER_S, BUSY_RETRY_AFTER_S, Answers, Now, Submit
+from orderbell.sources.events import AWAY_RETRY_AFTER_S, BUSY_RETRY_AFTER_S, Now, Submit, counted, turned_away
 from orderbell.store.people import People
 
 log = structlog.get_logger()
@@ -118,12 +118,14 @@ def replies_route(
             answers = await door.take(items, submit)
         except busy as problem:
             detail = "more events wait than can be taken soon; send the same again later"
-            raise _no(429, "busy", "Too many events", detail, {"Retry-After": str(BUSY_RETRY_AFTER_S)}) from problem
+            raise turned_away(
+                429, "busy", "Too many events", detail, {"Retry-After": str(BUSY_RETRY_AFTER_S)}
+            ) from problem
         except OrderBellError as problem:
             log.warning("replies turned away", problem=str(problem), kind=type(problem).__name__)
             detail = "nothing can be confirmed at the moment; send the same with the same ids again later"
             headers = {"Retry-After": str(AWAY_RETRY_AFTER_S)}
-            raise _no(503, "unavailable", "Unavailable", detail, headers) from problem
+            raise turned_away(503, "unavailable", "Unavailable", detail, headers) from problem
         return _answer_list(answers) if body.lstrip()[:1] == b"[" else _answer_one(answers[0])
 
     return take_replies
@@ -255,14 +257,16 @@ def _renamed(answer: Answer) -> Answer:
 async def _read_body(request: Request[Any, Any, Any]) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise _no(415, "wrong_media_type", "Unsupported media type", "Content-Type: send application/json")
+        raise turned_away(415, "wrong_media_type", "Unsupported media type", "Content-Type: send application/json")
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
             body = await request.body()
     except TimeoutError:
-        raise _no(408, "too_slow", "Request timeout", f"the body did not arrive within {BODY_WITHIN_S} s") from None
+        raise turned_away(
+            408, "too_slow", "Request timeout", f"the body did not arrive within {BODY_WITHIN_S} s"
+        ) from None
     if len(body) > BODY_BYTES_MAX:
-        raise _no(413, "too_large", "Too large", f"a request body has at most {BODY_BYTES_MAX:,} bytes")
+        raise turned_away(413, "too_large", "Too large", f"a request body has at most {BODY_BYTES_MAX:,} bytes")
     return body
 
 
@@ -274,7 +278,7 @@ def _split(body: bytes) -> list[msgspec.Raw]:
     items = msgspec.json.decode(whole, type=list[msgspec.Raw]) if bytes(whole).lstrip()[:1] == b"[" else [whole]
     if len(items) > BATCH_MAX:
         detail = f"{len(items):,} replies in one request; send at most {BATCH_MAX:,}"
-        raise _no(422, "batch_too_long", "Too many replies in one request", detail)
+        raise turned_away(422, "batch_too_long", "Too many replies in one request", detail)
     return items
 
 
@@ -284,7 +288,7 @@ def _mended(body: bytes) -> msgspec.Raw:
         text = json.dumps(json.loads(body), ensure_ascii=False, allow_nan=False)
         return msgspec.Raw(text.encode(errors="replace"))
     except (ValueError, RecursionError):
-        raise _no(400, "not_json", "Not JSON", "the request body is not JSON") from None
+        raise turned_away(400, "not_json", "Not JSON", "the request body is not JSON") from None
 
 
 def _answer_one(answer: Answer) -> Response[Any]:
@@ -297,13 +301,4 @@ def _answer_one(answer: Answer) -> Response[Any]:
 
 
 def _answer_list(answers: list[Answer]) -> Response[Any]:
-    counts = dict.fromkeys(Status, 0)
-    for answer in answers:
-        counts[answer.status] += 1
-    whole = Answers(counts[Status.ACCEPTED], counts[Status.DUPLICATE], counts[Status.REFUSED], answers)
-    return Response(whole, status_code=200)
-
-
-def _no(status: int, reason: str, title: str, detail: str, headers: dict[str, str] | None = None) -> HTTPException:
-    extra = {"reason": reason, "title": title}
-    return HTTPException(detail=detail, status_code=status, headers=headers, extra=extra)
+    return Response(counted(answers), status_code=200)

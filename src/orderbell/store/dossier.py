@@ -19,11 +19,11 @@ from orderbell.core.model import (
     Notice,
     Order,
     decode_contact,
+    decode_message,
     decode_notice,
     decode_order,
 )  # fmt: skip
-from orderbell.errors import DatabaseUnavailable
-from orderbell.store.postgres import BREAKS, Connection, Store
+from orderbell.store.postgres import Connection, Store
 
 STEPS_MAX = 2000
 """The most lines of the journal that are read of one order: its newest."""
@@ -50,7 +50,6 @@ WHERE m.tenant = $1 AND m.order_no = ANY ($2::text[])
 _CONTACTS = "SELECT contact, body FROM contact WHERE tenant = $1 AND contact = ANY ($2::text[])"
 _CONSENTS = "SELECT * FROM consent WHERE tenant = $1 AND contact = ANY ($2::text[]) ORDER BY at"
 
-_decode_message = msgspec.msgpack.Decoder(Message).decode
 _decode_effects = msgspec.json.Decoder(tuple[Effect, ...]).decode
 
 
@@ -122,7 +121,7 @@ class Archive:
     """What is on record of one tenant. Every read raises DatabaseUnavailable where PostgreSQL does not answer."""
 
     def __init__(self, store: Store, tenant: str) -> None:
-        self._pool, self._vault, self._tenant = store.pool, store.vault, tenant
+        self._store, self._vault, self._tenant = store, store.vault, tenant
 
     async def of_order(self, order_no: str) -> Dossier | None:
         """All about an order; None where the tenant has none of this number."""
@@ -161,14 +160,11 @@ class Archive:
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[Connection]:
-        try:
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                yield connection
-        except BREAKS as problem:
-            raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
+        async with (
+            self._store.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
 
     async def _referred(self, connection: Connection, settled: Iterable[Settled]) -> tuple[Settled, ...]:
         """What the notices refer to."""
@@ -186,7 +182,7 @@ class Archive:
         for name, body, status, attempt_no, sending_at, settled_at, due_at, outcome in await connection.fetch(
             _POSTED, self._tenant, order_nos
         ):
-            message = _decode_message(self._vault.open(self._tenant, name, body))
+            message = decode_message(self._vault.open(self._tenant, name, body))
             made.append(Posted(message, status, attempt_no, sending_at, settled_at, due_at, outcome or ""))
         return tuple(sorted(made, key=lambda one: (one.message.told_at, one.message.id)))
 

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 import asyncpg
-import msgspec
 from msgspec import Struct
 
 from orderbell.core.events import ChannelName
 from orderbell.core.model import (
     LANES,
+    NOTHING_HEARD,
     Contact,
     Fate,
     History,
@@ -24,6 +24,7 @@ from orderbell.core.model import (
     Notice,
     decode_contact,
     decode_history,
+    decode_message,
     decode_notice,
     encode_state,
 )  # fmt: skip
@@ -47,8 +48,6 @@ ATTEMPT_ID_BYTES = 16
 REAPED_FLIGHTS_MAX = 100
 LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES)}
 _ALL_LANES = list(range(len(LANES)))
-_NOTHING_HEARD = History()
-_decode_message = msgspec.msgpack.Decoder(Message).decode
 
 
 class Pending(Struct, frozen=True):
@@ -271,7 +270,8 @@ class Ledger:
     async def _plan_due(
         self, connection: Connection, claim: Claim, plan: Callable[[list[Pending]], Planned]
     ) -> Planned:
-        pendings = await self._claim_contacts(connection, claim)
+        statuses: dict[bytes, str] = {}  # one for all: ids of messages are nobody else's
+        pendings = await self._claim_contacts(connection, claim, statuses)
         if not pendings:
             await self._introduce_strangers(connection, claim)
             return Planned()
@@ -282,9 +282,7 @@ class Ledger:
             tries += [(tenant, one.message_id) for one in notice.tried]
         if tries:
             found = await connection.fetch(sql.STATUSES, *columns(tries, 2))
-            statuses: dict[bytes, str] = {row["message_id"]: row["status"] for row in found}
-            for pending in pendings.values():
-                pending.statuses.update(statuses)
+            statuses.update({row["message_id"]: row["status"] for row in found})
         planned = plan([pending for pending in pendings.values() if pending.notices])
         await self._write_plan(connection, claim, planned)
         return planned
@@ -306,7 +304,9 @@ class Ledger:
         await connection.copy_records_to_table("notice", records=fates, columns=sql.NOTICE_COLUMNS)
         await connection.copy_records_to_table("message", records=messages, columns=sql.MESSAGE_COLUMNS)
 
-    async def _claim_contacts(self, connection: Connection, claim: Claim) -> dict[Key, Pending]:
+    async def _claim_contacts(
+        self, connection: Connection, claim: Claim, statuses: dict[bytes, str]
+    ) -> dict[Key, Pending]:
         pendings: dict[Key, Pending] = {}
         rest = claim.limit
         for lane in _ALL_LANES:
@@ -316,8 +316,8 @@ class Ledger:
                 for tenant, name, body, heard in found:
                     if (tenant, name) not in pendings:
                         contact = decode_contact(self._vault.open(tenant, name, body))
-                        history = decode_history(heard) if heard else _NOTHING_HEARD
-                        pendings[tenant, name] = Pending(contact, history, [], {})
+                        history = decode_history(heard) if heard else NOTHING_HEARD
+                        pendings[tenant, name] = Pending(contact, history, [], statuses)
         return pendings
 
     async def _introduce_strangers(self, connection: Connection, claim: Claim) -> None:
@@ -337,7 +337,7 @@ class Ledger:
             if rest > 0:
                 found = await connection.fetch(sql.CLAIM_WAITING, lane, claim.now, rest, claim.names, status)
                 for tenant, name, body, *others in found:
-                    waiting.append(Waiting(_decode_message(self._vault.open(tenant, name, body)), *others))
+                    waiting.append(Waiting(decode_message(self._vault.open(tenant, name, body)), *others))
         if not waiting:
             return Moves()
         decided = decide(waiting)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from orderbell.core.events import Answer, ChannelName, Event, Status
 from orderbell.core.model import (
+    NOTHING_HEARD,
     Amends,
     Consent,
     Contact,
@@ -161,7 +162,7 @@ class MemoryHost:
         if not waiting:
             self.queue.pop(old, None)
         if old in self.histories:
-            self.histories[new] = move.heard(self.histories[old], self.histories.get(new, _NOTHING_HEARD))
+            self.histories[new] = move.heard(self.histories[old], self.histories.get(new, NOTHING_HEARD))
 
     def _enqueue(self, notice: Notice) -> None:
         key = (notice.tenant, notice.contact)
@@ -188,7 +189,7 @@ class MemoryHost:
                 continue
             tenant, name = key
             contact = self.contacts.get(key) or Contact(tenant, name)
-            history = self.histories.get(key, _NOTHING_HEARD)
+            history = self.histories.get(key, NOTHING_HEARD)
             outlook = Outlook(self.patience, self._statuses(known))
             planned = plan(self.shelves[tenant].playbooks, contact, history, known, now, outlook)
             if planned.history is not history:
@@ -209,9 +210,6 @@ class MemoryHost:
         silent = self.without_receipts
         tries = (one for notice in notices for one in notice.tried)
         return {one.message_id: "accepted" if one.channel in silent else "delivered" for one in tries}
-
-
-_NOTHING_HEARD = History()
 
 
 def altered_duplicate(event: Event) -> Entry:

@@ -25,18 +25,18 @@ from orderbell.core.model import (
     encode_state,
 )  # fmt: skip
 from orderbell.core.turn import agree
-from orderbell.errors import DatabaseUnavailable
 from orderbell.store import rows
-from orderbell.store.postgres import BREAKS, Store
+from orderbell.store.postgres import Connection, Store
 from orderbell.store.statements import ADD_CONSENTS, CHANGE_CONTACTS, STANDSTILL_S_MAX
 
 HEARD_MAX = 50
 """How many of a person's newest notices are looked at for the order that they answer."""
 
+ASKED_MAX = 10
+"""How many of a person's newest orders are looked through for one that waits for an answer."""
+
 Place: TypeAlias = tuple[int, int]
 """A transaction, and a row's place among all."""
-
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _NO_STANDSTILL = f"SET LOCAL idle_in_transaction_session_timeout = '{STANDSTILL_S_MAX}s'"
 _FIND = "SELECT contact, body FROM contact WHERE tenant = $1 AND contact = $2"
@@ -72,10 +72,6 @@ WHERE q.tenant = $1 AND q.contact = $2 AND q.notice_id = n.notice_id
 """
 
 
-ASKED_MAX = 10
-"""How many of a person's newest orders are looked through for one that waits for an answer."""
-
-
 class Part(Struct, frozen=True):
     """That a contact has a role in an order."""
 
@@ -92,7 +88,7 @@ class People:
     """
 
     def __init__(self, store: Store, tenant: str) -> None:
-        self._pool, self._vault, self._tenant = store.pool, store.vault, tenant
+        self._store, self._vault, self._tenant = store, store.vault, tenant
 
     @property
     def index_key(self) -> bytes:
@@ -107,13 +103,13 @@ class People:
         """The contact of that id."""
         if not _is_storable(name):
             return None
-        async with self._connected() as connection:
+        async with self._store.connection() as connection:
             row = await connection.fetchrow(_FIND, self._tenant, name)
         return self._open(row) if row is not None else None
 
     async def find_by_phone(self, number: str) -> list[Contact]:
         """Everybody with this phone in E.164, who was heard of last first: the shop may know one person by two ids."""
-        async with self._connected() as connection:
+        async with self._store.connection() as connection:
             found = await connection.fetch(_BY_PHONE, self._tenant, self.phone_key(number))
         return [self._open(row) for row in found]
 
@@ -163,7 +159,7 @@ class People:
 
     async def consents(self, name: str, limit: int) -> list[Consent]:
         """What somebody agreed to and opted out of, the newest first."""
-        async with self._connected() as connection:
+        async with self._store.connection() as connection:
             return [Consent(*row) for row in await connection.fetch(_CONSENTS, self._tenant, name, limit)]
 
     async def amends(self, after: Place, limit: int) -> tuple[list[Amends], Place]:
@@ -171,7 +167,7 @@ class People:
 
         What is being written at this moment comes next time; nothing is passed over.
         """
-        async with self._connected() as connection:
+        async with self._store.connection() as connection:
             found = await connection.fetch(_AMENDS, self._tenant, str(after[0]), after[1], limit)
         last = found[-1] if found else None
         return [Amends(*row[:9]) for row in found], (last[9], last[10]) if last is not None else after
@@ -186,7 +182,7 @@ class People:
 
         One that `takes` what they said, because it waits for such an answer, comes before newer ones that do not.
         """
-        async with self._connected() as connection:
+        async with self._store.connection() as connection:
             waiting = await connection.fetch(_WAITING, self._tenant, names)
             notices = [notice for notice in (decode_notice(row["body"]) for row in waiting) if notice.tried]
             notices.sort(key=lambda notice: notice.tried[-1].at, reverse=True)
@@ -205,7 +201,7 @@ class People:
     async def _order(self, order_no: str) -> Order | None:
         if not _is_storable(order_no):
             return None
-        async with self._connected() as connection:
+        async with self._store.connection() as connection:
             state = await connection.fetchval(_ORDER, self._tenant, order_no)
         return decode_order(state) if state is not None else None
 
@@ -224,16 +220,8 @@ class People:
             await connection.execute(_RELEASE, self._tenant, name, at, *rows.columns(moved, 2))
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
-        try:
-            async with self._pool.acquire() as connection:
-                yield connection
-        except BREAKS as problem:
-            raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
-
-    @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
-        async with self._connected() as connection, connection.transaction():
+        async with self._store.connection() as connection, connection.transaction():
             await connection.execute(_NO_STANDSTILL)
             yield connection
 

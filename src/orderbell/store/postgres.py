@@ -16,8 +16,8 @@ import asyncpg
 
 from orderbell.core.events import Answer, Event
 from orderbell.core.model import (
+    NOTHING_HEARD,
     Contact,
-    History,
     Order,
     decode_contact,
     decode_history,
@@ -138,6 +138,15 @@ class Store:
     async def ensure_partitions(self, at_first: datetime, at_last: datetime) -> None:
         """See to it that the journal takes lines from `at_first` to `at_last`; known months cost nothing."""
         await self._guarded(self._create(set(months_between(at_first, at_last)) - self._months))
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection for reads and changes of single rows; DatabaseUnavailable when it breaks."""
+        try:
+            async with self.pool.acquire() as connection:
+                yield connection
+        except BREAKS as problem:
+            raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
 
     async def _create(self, months: set[Month]) -> None:
         if months:
@@ -316,7 +325,7 @@ async def _move(connection: Connection, move: Move) -> None:
     heard: dict[str, bytes | None] = {row["contact"]: row["history"] for row in found}
     if (told := heard.get(old)) is not None:
         before = heard.get(new)
-        history = move.heard(decode_history(told), decode_history(before) if before is not None else History())
+        history = move.heard(decode_history(told), decode_history(before) if before is not None else NOTHING_HEARD)
         await connection.execute(statements.REMEMBER, tenant, new, encode_state(history))
 
 

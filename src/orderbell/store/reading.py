@@ -3,12 +3,10 @@
 from collections.abc import AsyncIterator
 
 import asyncpg
-import msgspec
 
-from orderbell.core.model import Message, Order, decode_order
+from orderbell.core.model import Message, Order, decode_message, decode_order
 from orderbell.store.postgres import Store
 
-_decode_message = msgspec.msgpack.Decoder(Message).decode
 _CHUNK = 5000
 
 
@@ -27,7 +25,7 @@ class Reader:
         """Every message, in the order in which they were told."""
         query = "SELECT message_id, body FROM message WHERE tenant = $1 ORDER BY told_at, message_id"
         async for name, body in self._rows(query):
-            yield _decode_message(self._vault.open(self._tenant, name, body))
+            yield decode_message(self._vault.open(self._tenant, name, body))
 
     async def order(self, order_no: str) -> Order | None:
         """One order."""

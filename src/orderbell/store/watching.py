@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-import msgspec
-
-from orderbell.core.model import Message, Notice, decode_notice
+from orderbell.core.model import Message, Notice, decode_message, decode_notice
 from orderbell.store.postgres import Store
 from orderbell.store.rows import columns
 
@@ -25,8 +23,6 @@ _KINDS = "SELECT name, count(*), count(closed_at) FROM anomaly WHERE tenant = $1
 _TOPICS = """SELECT topic, channel, count(*) FROM message
     WHERE tenant = $1 AND status IN ('accepted', 'delivered', 'failed') GROUP BY 1, 2"""
 
-_decode_message = msgspec.msgpack.Decoder(Message).decode
-
 
 class Watch:
     """What stands in the database of one tenant, for a screen; for installations as small as a demo's."""
@@ -37,7 +33,7 @@ class Watch:
     async def messages(self, attempt_ids: Iterable[bytes]) -> dict[bytes, Message]:
         """The messages of these attempts, by attempt."""
         rows = await self._pool.fetch(_MESSAGES, self._tenant, list(attempt_ids))
-        return {row[0]: _decode_message(self._vault.open(self._tenant, row[1], row[2])) for row in rows}
+        return {row[0]: decode_message(self._vault.open(self._tenant, row[1], row[2])) for row in rows}
 
     async def notices(self, messages: Iterable[Message]) -> dict[bytes, Notice]:
         """The notices that these messages tell, by id."""
