@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orderbell.channels.protocol import ChannelUnavailable, Outcome, Outgoing
+from orderbell.channels.protocol import ChannelUnavailable, Outcome, Outgoing, Unsure
 from orderbell.channels.sandbox import SandboxChannel
 from tests.raw_server import answering, http_answer, raw_server, unused_port
 from tests.sandbox_server import read_ledger
@@ -97,7 +97,7 @@ async def test_questions_with_garbage(body: bytes) -> None:
         with pytest.raises(ChannelUnavailable):
             await channel.receipts(10)
         with pytest.raises(ChannelUnavailable):
-            await channel.lookup([ATTEMPT_ID])
+            await channel.lookup([Unsure(ATTEMPT_ID)])
         await channel.close()
 
 
@@ -116,7 +116,7 @@ async def test_lookup_with_unknown_state() -> None:
     body = b'{"results":[{"attempt_id":"%s","state":"perhaps"}]}' % ATTEMPT_ID.hex().encode()
     async with raw_server(answering(http_answer(body))) as url:
         channel = SandboxChannel(url)
-        assert await channel.lookup([ATTEMPT_ID]) == []
+        assert await channel.lookup([Unsure(ATTEMPT_ID)]) == []
         await channel.close()
 
 

@@ -14,6 +14,8 @@ proven unsent counts as perhaps sent.
 import datetime as dt
 import email.utils
 import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
@@ -37,11 +39,15 @@ _RETRY_AFTER_S_MAX = 3600.0
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A complete HTTP answer; `retry_after_s` is 0 where the server named no time."""
+    """A complete HTTP answer; `retry_after_s` is 0 where the server named no time.
+
+    `headers` are those that were asked for (`HttpClient(keep=...)`) and came, by their names in small letters.
+    """
 
     status: int
     body: bytes
     retry_after_s: float = 0.0
+    headers: Mapping[str, str] = {}
 
 
 class NoReply(msgspec.Struct, frozen=True):
@@ -71,6 +77,9 @@ class HttpClient:
         connect_timeout_s: how long to wait for a connection; a timeout here means surely not sent.
         timeout_s: how long a request may take in all. Must be longer than `connect_timeout_s`, otherwise a
             slow connect could not be told from a lost answer.
+        keep: headers of answers that are wanted, in small letters.
+        http2: speak HTTP/2 only, over TLS or in plain (RFC 9113 section 3.3).
+        ca_pem: a certificate authority to trust besides those of the system.
 
     Raises:
         ValueError: the timeouts contradict each other.
@@ -83,6 +92,9 @@ class HttpClient:
         token: str | None = None,
         connect_timeout_s: float = 2.0,
         timeout_s: float = 10.0,
+        keep: Sequence[str] = (),
+        http2: Literal["", "tls", "plain"] = "",
+        ca_pem: bytes | None = None,
     ) -> None:
         if not 0 < connect_timeout_s < timeout_s:
             raise ValueError(f"connect_timeout_s={connect_timeout_s} must be above 0 and below timeout_s={timeout_s}")
@@ -90,9 +102,14 @@ class HttpClient:
         self._headers = {"content-type": "application/json"}
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
+        self._keep = tuple(keep)
+        builder = ClientBuilder()
+        if http2 == "plain":
+            builder = builder.http2_prior_knowledge()
+        if ca_pem is not None:
+            builder = builder.add_root_certificate_pem(ca_pem)
         self._client: Client = (
-            ClientBuilder()
-            .no_proxy()
+            builder.no_proxy()
             .follow_redirects(enable=False)
             .connect_timeout(dt.timedelta(seconds=connect_timeout_s))
             .timeout(dt.timedelta(seconds=timeout_s))
@@ -101,10 +118,18 @@ class HttpClient:
             .build()
         )
 
-    async def request(self, method: str, path: str, body: bytes | None = None) -> Reply | NoReply:
-        """Ask once, never again by itself, and never raise for what the network or the server does."""
+    async def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply | NoReply:
+        """Ask once, never again by itself, and never raise for what the network or the server does.
+
+        `path` comes after the base address and may hold a query; `headers` are added to, or take the place of, those
+        that every request has.
+        """
         try:
             builder = self._client.request(method, self._base_url + path)
+            if headers:
+                builder = builder.headers(dict(headers))
             if body is not None:
                 builder = builder.body_bytes(body)
             async with builder.build_streamed() as response:
@@ -112,7 +137,8 @@ class HttpClient:
                 if received is None:
                     return NoReply(perhaps_sent=True, detail=f"answer longer than {_BODY_BYTES_MAX} bytes")
                 retry_after_s = parse_retry_after(response.get_header("retry-after"))
-                return Reply(status=response.status, body=received, retry_after_s=retry_after_s)
+                kept = {name: value for name in self._keep if (value := response.get_header(name)) is not None}
+                return Reply(status=response.status, body=received, retry_after_s=retry_after_s, headers=kept)
         except PyreqwestError as error:
             return NoReply(perhaps_sent=_perhaps_sent(error), detail=_describe(error))
 

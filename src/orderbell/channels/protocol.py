@@ -8,9 +8,9 @@ sent again without asking first.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -64,12 +64,40 @@ class Fate(StrEnum):
     """Never taken. Only to be believed `Channel.lookup_after_s` or more after the attempt."""
 
 
+class Scope(StrEnum):
+    """What a `THROTTLED` answer is about."""
+
+    PROVIDER = "provider"
+    """The account or the whole provider: nothing else should be sent there for the time being."""
+    RECIPIENT = "recipient"
+    """This address only; others may go out."""
+
+
+class ReceiptsBy(StrEnum):
+    """How a provider's receipts come."""
+
+    PULL = "pull"
+    """They are asked for, with a cursor: `Channel.receipts`."""
+    CALLBACK = "callback"
+    """It calls us, or says so over a connection of ours: `Channel.hear`."""
+    NONE = "none"
+    """There are none: accepted is all that will ever be known."""
+
+
 class Outgoing(msgspec.Struct, frozen=True):
     """One attempt to hand over one message.
 
-    `attempt_id` is 16 bytes and goes to the provider in hexadecimal; `channel` is one of sms, email, push,
-    wechat, inbox; `to` is an address of that channel; `subject` is for e-mail; `topic` groups messages in
-    reports.
+    `attempt_id` is 16 bytes and goes to the provider in hexadecimal where it takes such a thing; `channel` is one of
+    sms, email, push, wechat, inbox, staff, webhook; `to` is an address of that channel (phones in E.164); `subject` is
+    for mail and for titles; `topic` groups messages in reports.
+
+    `text` is the finished text, signature included. Providers that only send approved templates use the others:
+    `template` is our text with `{name}` for each variable, without signature; `slots` are the names and the finished
+    words, in the order in which they stand in the template; `template_code` is the provider's name of the approved
+    template, empty where there is none (then it must be rejected as content).
+
+    `ref` is what `Channel.ref_of` gave, `unsubscribe` the one-click address of marketing mail (RFC 8058), `link` the
+    page that a tap opens, `valid_until` the moment from which nobody wants to read it any more.
     """
 
     attempt_id: bytes
@@ -78,12 +106,23 @@ class Outgoing(msgspec.Struct, frozen=True):
     text: str
     subject: str = ""
     topic: str = ""
+    template: str = ""
+    slots: tuple[tuple[str, str], ...] = ()
+    template_code: str = ""
+    urgent: bool = False
+    marketing: bool = False
+    ref: str = ""
+    order_no: str = ""
+    link: str = ""
+    unsubscribe: str = ""
+    valid_until: dt.datetime | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What came of one attempt.
 
     `detail` is for people and in the provider's words: it may quote an address, so treat it as personal data.
+    `scope` says whom a `THROTTLED` is about.
     """
 
     attempt_id: bytes
@@ -91,12 +130,14 @@ class Answer(msgspec.Struct, frozen=True):
     provider_ref: str = ""
     detail: str = ""
     retry_after_s: float = 0.0
+    scope: Scope = Scope.PROVIDER
 
 
 class Receipt(msgspec.Struct, frozen=True):
     """The provider's later word on a message: delivered or not, and when (`at`, aware UTC).
 
-    `cursor` is where to go on reading once this receipt has been stored (see `Channel.receipts`).
+    It names its attempt by `attempt_id`, or by `provider_ref` where that is all the provider knows (then the id is
+    empty). `cursor` is where to go on reading once this receipt has been stored (see `Channel.receipts`).
     """
 
     attempt_id: bytes
@@ -107,6 +148,21 @@ class Receipt(msgspec.Struct, frozen=True):
     cursor: str = ""
 
 
+class Unsure(msgspec.Struct, frozen=True):
+    """An attempt whose fate is asked for: what is known of it, so that a provider can look for it.
+
+    `ref` is that of `Channel.ref_of` or of the answer, empty where there was none; `sent_at` is aware UTC.
+    """
+
+    attempt_id: bytes
+    to: str = ""
+    sent_at: dt.datetime | None = None
+    ref: str = ""
+    text: str = ""
+    template: str = ""
+    template_code: str = ""
+
+
 class Found(msgspec.Struct, frozen=True):
     """What the provider knows about one attempt."""
 
@@ -114,6 +170,110 @@ class Found(msgspec.Struct, frozen=True):
     fate: Fate
     provider_ref: str = ""
     detail: str = ""
+
+
+class Callback(msgspec.Struct, frozen=True):
+    """A request in which a provider tells us something.
+
+    `kind` is the last part of the path (such as `receipts`), empty where the provider has one address for everything;
+    names of headers are in small letters; `url` is the public address that the provider called, query included;
+    `query` and `form` keep the last value of each name, `form` is read from an urlencoded body.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+    kind: str = ""
+
+
+class InboundSms(msgspec.Struct, frozen=True):
+    """A message from a person: `id` is the provider's, the same each time it is told; `sender` in E.164."""
+
+    id: str
+    sender: str
+    text: str
+    at: dt.datetime
+
+
+class Review(msgspec.Struct, frozen=True):
+    """A provider's word on a template or signature: `name` is its code, or the signature's text."""
+
+    kind: Literal["template", "signature"]
+    name: str
+    state: Literal["in_review", "approved", "rejected"]
+    reason: str = ""
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What a callback says, and how it must be answered once that has been stored.
+
+    `gone` are addresses that will never take another message (a token that was dropped, a follower who left, a
+    complaint), each with the channel.
+    """
+
+    receipts: tuple[Receipt, ...] = ()
+    inbound: tuple[InboundSms, ...] = ()
+    reviews: tuple[Review, ...] = ()
+    gone: tuple[tuple[str, str], ...] = ()
+    status: int = 200
+    answer: bytes = b""
+    content_type: str = "application/json"
+
+
+class CallbackRefused(OrderBellError):
+    """A callback is not the provider's, or cannot be read; `status` is the HTTP answer that it gets."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a check of a provider's account found: fine or not, in words that say what to do."""
+
+    fine: bool
+    words: str
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a provider allows; 0 or nothing means no limit.
+
+    `per_second` counts messages; `per_recipient` are pairs of a count and the seconds within which one address may get
+    so many, `per_template` the same for one address and one template.
+    """
+
+    per_second: float = 0.0
+    per_recipient: tuple[tuple[int, float], ...] = ()
+    per_template: tuple[tuple[int, float], ...] = ()
+
+
+class Token(msgspec.Struct, frozen=True):
+    """An access token and how long it is good for."""
+
+    value: str
+    good_until: dt.datetime
+
+
+class Shared(Protocol):
+    """What all processes of an installation share about one provider: its access token, and grants of people."""
+
+    async def token(self, fetch: Callable[[], Awaitable[Token]], stale: str = "") -> str:
+        """Give the token that is good now. One process fetches it when it is over, or equals `stale`; others wait.
+
+        Raises:
+            ChannelUnavailable: as `fetch` does.
+        """
+        ...
+
+    async def grant(self, to: str, scope: str, count: int = 1) -> None:
+        """Put down that somebody allowed `count` more messages of a kind."""
+        ...
+
+    async def spend(self, to: str, scope: str) -> bool:
+        """Use up one grant; False when there is none."""
+        ...
 
 
 class Channel(Protocol):
@@ -145,6 +305,21 @@ class Channel(Protocol):
         ...
 
     @property
+    def receipts_by(self) -> ReceiptsBy:
+        """How its receipts come."""
+        ...
+
+    @property
+    def needs_template(self) -> bool:
+        """Whether it only sends texts whose template it has approved."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it allows."""
+        ...
+
+    @property
     def lookup_after_s(self) -> float:
         """Seconds after an attempt from which `Fate.NOT_FOUND` may be believed."""
         ...
@@ -169,7 +344,18 @@ class Channel(Protocol):
         """
         ...
 
-    async def lookup(self, attempt_ids: Sequence[bytes]) -> list[Found]:
+    def together(self, outgoing: Outgoing) -> Hashable:
+        """What messages must have in common to share a request; None for all that share everything."""
+        ...
+
+    def ref_of(self, first: bytes, outgoing: Outgoing) -> str:
+        """By what the provider will name this message in its receipts, where that is known before it is sent.
+
+        `first` is the id of the first attempt of its request. Empty where only the answer tells.
+        """
+        ...
+
+    async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:
         """Ask what became of attempts whose answer was lost.
 
         An attempt about which the provider gave no clear word is left out of the result: it stays unknown.
@@ -179,6 +365,62 @@ class Channel(Protocol):
         """
         ...
 
+    def hear(self, callback: Callback) -> Heard:
+        """Read what the provider tells us; pure, nothing is stored.
+
+        Raises:
+            CallbackRefused: it is not from the provider, or cannot be read.
+        """
+        ...
+
+    async def check(self) -> list[Finding]:
+        """Ask the provider whether credentials, signature and account are right, without sending anything."""
+        ...
+
     async def close(self) -> None:
         """Give up the connections; the channel is of no use afterwards."""
         ...
+
+
+class Provider:
+    """What most providers have in common; a channel overrides what its provider does otherwise.
+
+    Subclasses set `name` and `carries` and write `send`.
+    """
+
+    name: str
+    carries: frozenset[str]
+    batch_max: int = 1
+    price_millifen: int = 0
+    recovery: Recovery = Recovery.NONE
+    lookup_after_s: float = 0.0
+    receipts_by: ReceiptsBy = ReceiptsBy.NONE
+    needs_template: bool = False
+    limits: Limits = Limits()
+
+    def together(self, outgoing: Outgoing) -> Hashable:
+        """See `Channel.together`: anything goes with anything."""
+        return None
+
+    def ref_of(self, first: bytes, outgoing: Outgoing) -> str:
+        """See `Channel.ref_of`: nothing is known before the answer."""
+        return ""
+
+    async def receipts(self, limit: int, after: str = "") -> list[Receipt]:
+        """See `Channel.receipts`: there are none to be asked for."""
+        return []
+
+    async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:
+        """See `Channel.lookup`: nobody can be asked."""
+        return []
+
+    def hear(self, callback: Callback) -> Heard:
+        """See `Channel.hear`: nobody calls."""
+        raise CallbackRefused(f"{self.name} does not call", 404)
+
+    async def check(self) -> list[Finding]:
+        """See `Channel.check`: there is nothing to ask."""
+        return []
+
+    async def close(self) -> None:
+        """See `Channel.close`: there is nothing to give up."""

@@ -17,8 +17,11 @@ from orderbell.channels.protocol import (
     Found,
     Outcome,
     Outgoing,
+    Provider,
     Receipt,
+    ReceiptsBy,
     Recovery,
+    Unsure,
 )
 
 # 4.5 fen a segment: what domestic SMS cost at the large clouds in packages of middling size.
@@ -98,7 +101,7 @@ _decode_receipts = msgspec.json.Decoder(_Receipts).decode
 _decode_states = msgspec.json.Decoder(_States).decode
 
 
-class SandboxChannel:
+class SandboxChannel(Provider):
     """The sandbox provider behind the `Channel` protocol.
 
     Args:
@@ -129,6 +132,7 @@ class SandboxChannel:
         self.batch_max = batch_max
         self.price_millifen = _PRICE_MILLIFEN
         self.recovery = Recovery.LOOKUP
+        self.receipts_by = ReceiptsBy.PULL
         self.lookup_after_s = lookup_after_s
         self._http = HttpClient(url, token=token, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
 
@@ -150,11 +154,11 @@ class SandboxChannel:
         except ValueError as error:
             raise ChannelUnavailable(f"channel {self.name}: unreadable receipts: {error}") from error
 
-    async def lookup(self, attempt_ids: Sequence[bytes]) -> list[Found]:
+    async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:
         """See `Channel.lookup`."""
         found: list[Found] = []
-        for start in range(0, len(attempt_ids), _LOOKUP_MAX):
-            asked = _Asked(attempt_ids=[attempt_id.hex() for attempt_id in attempt_ids[start : start + _LOOKUP_MAX]])
+        for start in range(0, len(attempts), _LOOKUP_MAX):
+            asked = _Asked(attempt_ids=[one.attempt_id.hex() for one in attempts[start : start + _LOOKUP_MAX]])
             body = await self._ask("POST", "/v1/lookup", _encode(asked))
             try:
                 states = {state.attempt_id: state for state in _decode_states(body).results}
