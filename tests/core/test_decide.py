@@ -25,7 +25,7 @@ from orderbell.core.model import (
     WithdrawNotice,
 )
 from orderbell.core.playbook import Playbook
-from tests.core.samples import BUYER, NOON, after, event, names, order, playbook
+from tests.core.samples import BUYER, NOON, SPEC, after, event, names, order, playbook
 
 BOOK = playbook()
 HOUR = 3600
@@ -501,3 +501,30 @@ def test_timer_of_a_stage_that_has_passed() -> None:
     left = order("paid", timers={"unpaid": NOON})
     decision = due(BOOK, left, "unpaid", 1800)
     assert (decision.verdict, open_now(decision), decision.order.timers) == (Reason.TIMER_GONE, [], {})
+
+
+def test_rule_that_counts_only_during_an_anomaly() -> None:
+    """A rule with `during` is passed over while none of its anomalies is open."""
+    rule = {"on": "item.viewed", "during": "short", "tell": "restored"}
+    book = playbook(rules=[*SPEC["rules"], rule])
+    plain = told(after(book, event("item.viewed", 9), begin=order()))
+    assert ("ann", "restored", "calm") not in plain
+    suffering = order(anomalies=(Anomaly("short", NOON, "stock.short"),))
+    assert ("ann", "restored", "calm") in told(after(book, event("item.viewed", 9), begin=suffering))
+
+
+def test_rule_takes_back_what_it_makes_untrue() -> None:
+    """A rule with `withdraw` takes back what may still wait of these topics, once for each person concerned."""
+    book = playbook(rules=[*SPEC["rules"], {"on": "item.viewed", "withdraw": "shipped"}])
+    parties = (*BUYER, Party("giver", "bob"), Party("giver", "ann"))
+    decision = after(book, event("item.viewed", 9), begin=order(parties=parties), parties=parties)
+    taken = [effect.notice for effect in decision.effects if isinstance(effect, WithdrawNotice)]
+    assert [(one.contact, one.withdraws) for one in taken] == [("ann", ("shipped",)), ("bob", ("shipped",))]
+
+
+def test_deadline_does_not_wait_beside_an_anomaly() -> None:
+    """A deadline with `unless` is not armed while one of these anomalies is open."""
+    book = playbook(deadlines={"unpaid": {"unless": "short"}})
+    armed = after(book, event("order.placed")).order.timers
+    spared = after(book, event("order.placed"), event("stock.short", 1)).order.timers
+    assert ("unpaid" in armed, "unpaid" in spared) == (True, False)

@@ -168,3 +168,14 @@ def test_extension_when_there_is_nothing_to_extend() -> None:
     assert known(folded(ends, "choice.made", option="refund", days=3)) == ends
     last = order(until=datetime.max.replace(tzinfo=UTC))
     assert known(folded(last, "choice.made", option="extend", days=3)) == last
+
+
+def test_refund_of_a_part_leaves_the_rest_owed() -> None:
+    """A part that was paid back moves money and nothing else: the rest is still owed in goods."""
+    before = order(payment="paid", amount_fen=100)
+    assert known(folded(before, "refund.succeeded", amount_fen=40)) == msgspec.structs.replace(before, sum_fen=40)
+
+
+def test_expired_item_has_no_end_to_wait_for() -> None:
+    """What has expired does not expire again."""
+    assert known(folded(order(until=NOON), "item.expired")).until is None

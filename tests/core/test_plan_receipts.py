@@ -180,3 +180,10 @@ def test_channel_that_bounced_comes_later() -> None:
 def test_channel_that_bounced_still_comes_before_the_inbox() -> None:
     """One bounce must not turn a phone off for good: the inbox, which disturbs nobody, is the last."""
     assert sent(planned(notice("late"), who=contact(states={"sms": "bounced"}))) == [("late", "sms")]
+
+
+def test_follow_up_that_comes_too_late() -> None:
+    """Once nobody wants to read it any more, what has gone out was all there is to tell."""
+    late = msgspec.structs.replace(first_try(), valid_until=NOON + PATIENCE - timedelta(seconds=1))
+    found = planned(late, who=REACHABLE, at_s=WAIT_S)
+    assert (short(found), found.messages) == ([("paid", "sent", Reason.SENT)], ())

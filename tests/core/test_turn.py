@@ -520,3 +520,11 @@ def test_consent_that_a_shop_has_on_file() -> None:
     assert (kept.consents, kept.contacts) == ([], {})
     changed = turned(event("contact.changed", 90, people=people), orders=first.orders, contacts=contacts)
     assert [(one.given, one.source) for one in changed.consents] == [(True, "event shop")]
+
+
+def test_consent_on_file_that_is_older_than_the_last_word() -> None:
+    """A consent that was given before the person's last word is not that person's word any more."""
+    agrees = {"buyer": {"id": "ann", "marketing": True}}
+    known = {("acme", "ann"): Contact("acme", "ann", marketing_at=NOON + timedelta(seconds=60))}
+    turn = turned(event("order.placed", 61, late_s=30, people=agrees), contacts=known)
+    assert (turn.consents, turn.contacts.get(("acme", "ann"), known["acme", "ann"]).marketing) == ([], "")

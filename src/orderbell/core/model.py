@@ -4,7 +4,7 @@ States are stored as msgpack arrays, so fields are only ever appended, with a de
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
@@ -74,6 +74,7 @@ class Reason(StrEnum):
     COVERED = "covered"  # another message of the same order says it too
     NO_ENDPOINT = "no_endpoint"
     NO_WORDING = "no_wording"
+    NO_TEMPLATE = "no_template"  # no provider has approved any of its texts
     TOO_LONG = "too_long"
 
 
@@ -387,6 +388,8 @@ class Message(Struct, frozen=True, array_like=True, gc=False):
     valid_until: datetime
     tone: Tone = "calm"
     cause: str = ""
+    template: str = ""  # for providers that send approved templates only: the text with {names}, without signature
+    slots: tuple[tuple[str, str], ...] = ()
 
 
 class Told(Struct, frozen=True, array_like=True, gc=False):
@@ -414,11 +417,16 @@ class Outlook(Struct, frozen=True):
     """What the second stage knows of the world: who has a provider, how long its receipts take, what came of tries.
 
     `patience` holds the open channels, each with how long a receipt is waited for before another one is tried;
-    `statuses` those of the messages in `Notice.tried`, by id.
+    `statuses` those of the messages in `Notice.tried`, by id. `templated` are the channels where some provider sends
+    approved templates only, `approved` holds the templates of those where every provider does. On `silent` channels
+    nobody ever says that a message arrived, so acceptance must do.
     """
 
     patience: Mapping[ChannelName, timedelta]
     statuses: Mapping[bytes, str] = {}
+    templated: frozenset[ChannelName] = frozenset()
+    approved: Mapping[ChannelName, Container[str]] = {}
+    silent: frozenset[ChannelName] = frozenset()
 
 
 class Fate(Struct, frozen=True, array_like=True, gc=False):

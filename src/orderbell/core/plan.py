@@ -8,7 +8,7 @@ What has gone out on one channel while another is left waits for its receipt: it
 `tried`, and is told on the next channel when the channel's patience is over and no receipt came (S0-32).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -178,16 +178,27 @@ class _Draft:
             self.told = (*self.told, Told(self.now, notice.order_no, notice.topic, rule.lane, channel, referred))
 
 
-def compose(playbook: Playbook, notice: Notice, contact: Contact, channel: ChannelName) -> Text | Reason:
-    """The words of a notice for a person on a channel, or why there are none."""
+def compose(
+    playbook: Playbook,
+    notice: Notice,
+    contact: Contact,
+    channel: ChannelName,
+    approved: Container[str] | None = None,
+    *,
+    templated: bool = False,
+) -> Text | Reason:
+    """The words of a notice for a person on a channel, or why there are none.
+
+    `approved` and `templated` are those of `Wording.compose`.
+    """
     rule = playbook.notices[notice.topic]
     words = _wording(playbook, contact.locale)
     text = words.compose(
         notice.topic, channel, notice.tone, notice.values, timezone=zone_of(contact.timezone, playbook.timezone).key,
-        marketing=rule.marketing, newcomer=contact.tier == "new",
+        marketing=rule.marketing, newcomer=contact.tier == "new", approved=approved, templated=templated,
     )  # fmt: skip
     if text is None:
-        return Reason.NO_WORDING
+        return Reason.NO_WORDING if approved is None or not words.has(notice.topic, channel) else Reason.NO_TEMPLATE
     return Reason.TOO_LONG if text.segments > 1 else text
 
 
@@ -426,8 +437,8 @@ def _await_receipt(draft: _Draft, line: _Line, messages: list[Message], wanted: 
 def _follow_up(draft: _Draft, line: _Line) -> Fate:
     """A receipt was due: content with it, or on to the next channel; the same person is told the same thing."""
     notice, rule, _ = line
-    statuses, main = draft.outlook.statuses, rule.ways[draft.contact.tier].channels
-    if any(statuses.get(one.message_id) == "delivered" and one.channel in main for one in notice.tried):
+    main = rule.ways[draft.contact.tier].channels
+    if any(_has_arrived(one, draft.outlook) for one in notice.tried if one.channel in main):
         return Fate(notice, "sent", Reason.RECEIPT_CAME)  # a receipt of what went out beside it proves little
     if notice.valid_until < draft.now:
         return Fate(notice, "sent", Reason.SENT)
@@ -448,17 +459,25 @@ def _follow_up(draft: _Draft, line: _Line) -> Fate:
     )
 
 
+def _has_arrived(one: Try, outlook: Outlook) -> bool:
+    """Whether a message reached its person as far as that can be known: where nobody confirms, acceptance must do."""
+    status = outlook.statuses.get(one.message_id)
+    return status == "delivered" or (status == "accepted" and one.channel in outlook.silent)
+
+
 def _write(draft: _Draft, line: _Line, channel: ChannelName) -> list[Message]:
     notice, rule, playbook = line
     contact, now = draft.contact, draft.now
-    text = compose(playbook, notice, contact, channel)
+    outlook = draft.outlook
+    templated = channel in outlook.templated
+    text = compose(playbook, notice, contact, channel, outlook.approved.get(channel), templated=templated)
     if isinstance(text, Reason):
         draft.wordless = text
         return []
     message = Message(
         derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, draft.reach[channel],
         notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,),
-        notice.created_at, now, notice.valid_until, text.tone, notice.cause,
+        notice.created_at, now, notice.valid_until, text.tone, notice.cause, text.template, text.slots,
     )  # fmt: skip
     return [message]
 

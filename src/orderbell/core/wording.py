@@ -10,13 +10,14 @@ read as texts, so nothing that a customer writes can pull another value or fake 
 """
 
 import difflib
+import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from orderbell.core.calendar import zone_of
 from orderbell.core.events import ORDER_NO_MAX, ChannelName
@@ -168,7 +169,9 @@ class Text(Struct, frozen=True):
     """A finished text. `tone` is that of the words, `variant` the rung of the ladder, 0 the fullest.
 
     `units` counts UTF-16 units, or septets in an SMS of GSM characters only; `segments` is 0 outside SMS and above
-    1 only where the problems that `sms_problems` found were left unmended.
+    1 only where the problems that `sms_problems` found were left unmended. `template` is the text before it was filled,
+    with `{name}` for each variable and without signature; `slots` are the names and what was filled in, in that order.
+    Both are empty unless they were asked for.
     """
 
     text: str
@@ -177,6 +180,22 @@ class Text(Struct, frozen=True):
     variant: int
     units: int
     segments: int
+    template: str = ""
+    slots: tuple[tuple[str, str], ...] = ()
+
+
+class Template(Struct, frozen=True):
+    """A text as providers approve it: `{name}` for each variable, no signature; `names` in the order of the text.
+
+    The same text may belong to several topics and tones; it is one template all the same.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    topic: str
+    tone: Tone
+    variant: int
+    marketing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +227,22 @@ class _Template:
     @property
     def literal(self) -> str:
         return self.pattern % (("",) * len(self.names))
+
+    def bare(self, phrases: Mapping[str, "_Template"], said: Collection[str]) -> tuple[str, tuple[str, ...]]:
+        """The text before it is filled, with the phrases that are `said` written out, and its variables in order."""
+        parts: list[str] = []
+        names: list[str] = []
+        for name in self.names:
+            phrase = phrases.get(name)
+            if phrase is None:
+                parts.append(f"{{{name}}}")
+                names.append(name)
+            elif name in said:
+                parts.append(phrase.pattern % tuple([f"{{{inner}}}" for inner in phrase.names]))
+                names += phrase.names
+            else:
+                parts.append("")
+        return self.pattern % tuple(parts), tuple(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +312,13 @@ class Wording:
         timezone: str,
         marketing: bool = False,
         newcomer: bool = False,
+        approved: Container[str] | None = None,
+        templated: bool = False,
     ) -> Text | None:
-        """Write a text; None where the topic has no words for the channel.
+        """Write a text; None where the topic has no words for the channel, or none of its templates is `approved`.
 
         A newcomer is told what the step means, where there is room. A missing tone falls back to the nearest calmer
-        one. An unknown zone is taken for UTC.
+        one. An unknown zone is taken for UTC. `templated` texts come with their template and slots.
         """
         found = (newcomer and self._explained.get(topic)) or self._topics.get(topic, {})
         toned = found.get(channel)
@@ -289,27 +326,70 @@ class Wording:
             return None
         rungs = toned[tone]
         if channel == "sms":
-            return self._sms(rungs, values, timezone, self._opt_out if marketing else "")
+            tail = self._opt_out if marketing else ""
+            return self._sms(rungs, values, timezone, tail, approved, templated=templated)
         shown = self._show(rungs, values, timezone, "mail" if channel == "email" else "long")
-        variant = next(variant for variant, needs in enumerate(rungs.needs) if all(map(shown.get, needs)))
-        text = rungs.templates[variant].fill(shown)
         subject = rungs.subject.fill(shown) if rungs.subject else ""
-        return Text(text, subject, rungs.tone, variant, utf16_units(text), 0)
+        for variant, template in enumerate(rungs.templates):
+            if all(map(shown.get, rungs.needs[variant])) and self._is_approved(template, shown, "", approved):
+                text = template.fill(shown)
+                made = Text(text, subject, rungs.tone, variant, utf16_units(text), 0)
+                return self._templated(made, template, shown, "") if templated else made
+        return None
 
-    def _sms(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, tail: str) -> Text:
+    def _sms(
+        self,
+        rungs: _Rungs,
+        values: Mapping[str, str | int],
+        timezone: str,
+        tail: str,
+        approved: Container[str] | None,
+        *,
+        templated: bool,
+    ) -> Text | None:
         gsm, signature = self._shared.gsm, self._shared.signature
         text, variant = "", 0
         # Where one foreign letter in a name would more than halve the room, the text is tried without it.
         for form in _SMS_FORMS[gsm]:
             shown = self._show(rungs, values, timezone, form)
             for variant, template in enumerate(rungs.templates):
-                if all(map(shown.get, rungs.needs[variant])):
+                if all(map(shown.get, rungs.needs[variant])) and self._is_approved(template, shown, tail, approved):
                     text = f"{signature}{template.fill(shown)}{tail}"
                     units = one_part(text, gsm=gsm)
                     if units is not None:
-                        return Text(text, "", rungs.tone, variant, units, 1)
+                        made = Text(text, "", rungs.tone, variant, units, 1)
+                        return self._templated(made, template, shown, tail) if templated else made
+        if not text:
+            return None
         size = measure(text, gsm=gsm)
         return Text(text, "", rungs.tone, variant, size.units, size.parts)
+
+    def _is_approved(
+        self, template: _Template, shown: Mapping[str, str], tail: str, approved: Container[str] | None
+    ) -> bool:
+        return approved is None or self._bare(template, shown, tail)[0] in approved
+
+    def _templated(self, text: Text, template: _Template, shown: Mapping[str, str], tail: str) -> Text:
+        bare, names = self._bare(template, shown, tail)
+        # No provider takes an empty word.
+        return structs.replace(text, template=bare, slots=tuple([(name, shown[name] or "-") for name in names]))
+
+    def _bare(self, template: _Template, shown: Mapping[str, str], tail: str) -> tuple[str, tuple[str, ...]]:
+        phrases = self._shared.phrases
+        bare, names = template.bare(phrases, [name for name in template.names if name in phrases and shown[name]])
+        return bare + tail, names
+
+    def templates(self, topic: str, channel: ChannelName, *, marketing: bool = False) -> Iterator[Template]:
+        """Every text of a topic as a provider would have to approve it, with and without each of its phrases."""
+        tail = self._opt_out if marketing and channel == "sms" else ""
+        for found in (self._topics, self._explained):
+            for tone, rungs in found.get(topic, {}).get(channel, {}).items():
+                for variant, template in enumerate(rungs.templates if rungs.tone == tone else ()):
+                    phrases = [name for name in template.names if name in self._shared.phrases]
+                    for count in range(len(phrases), -1, -1):
+                        for said in itertools.combinations(phrases, count):
+                            bare, names = template.bare(self._shared.phrases, said)
+                            yield Template(bare + tail, names, topic, tone, variant, marketing)
 
     def _show(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, form: _Form) -> dict[str, str]:
         shown: dict[str, str] = {}
