@@ -12,12 +12,12 @@ from bench.seed import seeded
 from bench.stream import TENANT, VAULT
 from bench.table import Report, Sample, figure_row, interleave, percentile, rate_row, ratio_row
 from orderbell.channels.sandbox import SandboxChannel
-from orderbell.core.events import ChannelName
 from orderbell.core.model import Contact, Notice, derive_id, encode_state
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Shelf
 from orderbell.dispatch.patience import patience_of
 from orderbell.dispatch.planning import Planner
+from orderbell.dispatch.routes import Routes
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.ledger import Claim, Ledger, Pending, Planned
 from orderbell.store.postgres import Store
@@ -70,8 +70,7 @@ async def _claims(scratch: Scratch, scale: float) -> Sample:
         ledger = Ledger(store)
         worker = await ledger.take_lease("bench", timedelta(minutes=10))
         channel = SandboxChannel("http://127.0.0.1:9")
-        providers: dict[ChannelName, SandboxChannel] = {"sms": channel}
-        planner = Planner({TENANT: shipped_shelf()}, providers, now, patience_of(["sms", "inbox"], {}))
+        planner = Planner({TENANT: shipped_shelf()}, Routes([channel], now), now, patience_of(["sms", "inbox"], {}))
         claim = Claim(now, BATCH, [TENANT], worker)
         waits_ms: list[float] = []
         began = asked_at = perf_counter()

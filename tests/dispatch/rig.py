@@ -6,15 +6,26 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from orderbell.channels.protocol import Answer, Channel, Found, Outcome, Outgoing, Receipt, Recovery
+from orderbell.channels.protocol import (
+    Answer,
+    Channel,
+    Found,
+    Outcome,
+    Outgoing,
+    Provider,
+    Receipt,
+    ReceiptsBy,
+    Recovery,
+    Unsure,
+)
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.model import Contact, Notice, derive_id, encode_state
 from orderbell.core.playbook import PlaybookSpec, compile_playbook
 from orderbell.core.turn import Shelf
 from orderbell.core.wording import WordingSpec
 from orderbell.dispatch import Dispatcher
-from orderbell.dispatch.dispatcher import Report
 from orderbell.dispatch.planning import PlanAt
+from orderbell.dispatch.receiving import Report
 from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
 from tests.database import VAULT
@@ -164,7 +175,8 @@ class House:
     async def clear(self) -> None:
         """Empty the tables."""
         await self.pool.execute(
-            "TRUNCATE contact, queue, notice, message, attempt, flight, worker, receipt_cursor, pace"
+            "TRUNCATE contact, queue, notice, message, attempt, flight, worker, receipt_cursor, pace, tally, handle,"
+            " receipt, template"
         )
 
     async def end_leases(self) -> None:
@@ -172,11 +184,11 @@ class House:
         await self.pool.execute("UPDATE worker SET lease_until = now() - interval '1 minute'")
 
 
-class Scripted:
+class Scripted(Provider):
     """A provider in the test's hand: answers as told, `accepted` otherwise, and remembers what it got."""
 
-    price_millifen = 0
     lookup_after_s = 2.0
+    receipts_by = ReceiptsBy.PULL
 
     def __init__(
         self,
@@ -205,12 +217,10 @@ class Scripted:
             for number, word in enumerate(self.words[start : start + limit], 1)
         ]
 
-    async def lookup(self, attempt_ids: Sequence[bytes]) -> list[Found]:
+    async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:
         """Say what was put into `found`."""
-        return [one for one in self.found if one.attempt_id in attempt_ids]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+        asked = {one.attempt_id for one in attempts}
+        return [one for one in self.found if one.attempt_id in asked]
 
 
 class Gated(SandboxChannel):

@@ -87,7 +87,7 @@ async def test_notice_with_receipt_stays_where_it_is(house: House) -> None:
 @pytest.mark.parametrize("status", ["failed", "rejected", "unknown", "queued"])
 async def test_notice_that_did_not_arrive_falls_back(house: House, status: str) -> None:
     """Whatever became of the first message but a delivery, the next channel must tell it."""
-    first = {"rejected": Outcome.REJECTED_CONTENT, "unknown": Outcome.UNKNOWN, "queued": Outcome.CHANNEL_DOWN}
+    first = {"rejected": Outcome.REJECTED_CONTENT, "unknown": Outcome.UNKNOWN, "queued": Outcome.RETRY_LATER}
     channel = Scripted(*([first[status]] if status in first else []), carries=TWO_WAYS, retry_after_s=86_000)
     worker = house.dispatcher(channel)
     await house.put(notice("arrived"), contacts=[REACHABLE])

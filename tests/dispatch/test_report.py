@@ -132,10 +132,10 @@ async def test_refusal_reported_twice_counts_once(shop: Shop, monkeypatch: pytes
     monkeypatch.setattr(dispatcher, "SETTLE_PAUSE_S", 0)
     settle, failures = Ledger.settle, iter([DatabaseUnavailable("away"), None, None])
 
-    async def failing(*arguments: object) -> tuple[int, int]:
+    async def failing(*arguments: object, named: bool) -> tuple[int, int]:
         if (problem := next(failures)) is not None:
             raise problem
-        return await settle(*arguments)  # type: ignore[arg-type]
+        return await settle(*arguments, named=named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Ledger, "settle", failing)
     await shop.dispatcher(Scripted(REJECTED)).step()

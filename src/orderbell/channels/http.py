@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, PoolTimeoutError, PyreqwestError
+from pyreqwest.http import Url
 from pyreqwest.response import Response
 
 from orderbell.channels.protocol import Outcome
@@ -65,6 +66,37 @@ class Verdict(msgspec.Struct, frozen=True):
     retry_after_s: float = 0.0
 
 
+class Address(msgspec.Struct, frozen=True):
+    """An HTTP address as the client itself understands it: `host` is a name or an IP address, `path` has the query."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """What stands before the path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def read_address(url: str) -> Address | None:
+    """Take an address apart with the client's own parser, so that what is checked is what is called.
+
+    None where it is no http or https address, or names a user; a fragment is dropped.
+    """
+    try:
+        read = Url(url)
+    except ValueError:
+        return None
+    if read.scheme not in {"http", "https"} or not read.host_str or read.username or read.password is not None:
+        return None
+    query = "" if read.query_string is None else f"?{read.query_string}"
+    host, port = read.host_str.removeprefix("[").removesuffix("]"), read.port_or_known_default
+    return None if port is None else Address(read.scheme, host, port, read.path + query)
+
+
 class HttpClient:
     """A pool of connections to one provider.
 
@@ -80,6 +112,8 @@ class HttpClient:
         keep: headers of answers that are wanted, in small letters.
         http2: speak HTTP/2 only, over TLS or in plain (RFC 9113 section 3.3).
         ca_pem: a certificate authority to trust besides those of the system.
+        connect_to: a host name and the IP address to connect to when it is called; nobody is asked for its address.
+        cut_bytes: read no more than this of an answer and take it as it is then; 0 reads all and refuses endless ones.
 
     Raises:
         ValueError: the timeouts contradict each other.
@@ -95,6 +129,8 @@ class HttpClient:
         keep: Sequence[str] = (),
         http2: Literal["", "tls", "plain"] = "",
         ca_pem: bytes | None = None,
+        connect_to: tuple[str, str] | None = None,
+        cut_bytes: int = 0,
     ) -> None:
         if not 0 < connect_timeout_s < timeout_s:
             raise ValueError(f"connect_timeout_s={connect_timeout_s} must be above 0 and below timeout_s={timeout_s}")
@@ -103,11 +139,14 @@ class HttpClient:
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
         self._keep = tuple(keep)
+        self._cut_bytes = cut_bytes
         builder = ClientBuilder()
         if http2 == "plain":
             builder = builder.http2_prior_knowledge()
         if ca_pem is not None:
             builder = builder.add_root_certificate_pem(ca_pem)
+        if connect_to is not None:
+            builder = builder.resolve(*connect_to, 0)  # 0: the port of the address that is called
         self._client: Client = (
             builder.no_proxy()
             .follow_redirects(enable=False)
@@ -133,7 +172,7 @@ class HttpClient:
             if body is not None:
                 builder = builder.body_bytes(body)
             async with builder.build_streamed() as response:
-                received = await _read(response)
+                received = await _read(response, self._cut_bytes)
                 if received is None:
                     return NoReply(perhaps_sent=True, detail=f"answer longer than {_BODY_BYTES_MAX} bytes")
                 retry_after_s = parse_retry_after(response.get_header("retry-after"))
@@ -147,13 +186,15 @@ class HttpClient:
         await self._client.close()
 
 
-async def _read(response: Response) -> bytes | None:
-    """Read the body, or give up (None) when it is longer than any honest answer."""
+async def _read(response: Response, cut_bytes: int) -> bytes | None:
+    """Read the body up to `cut_bytes` if given, or give up (None) when it is longer than any honest answer."""
     chunks: list[bytes] = []
     length = 0
     while (chunk := await response.body_reader.read_chunk()) is not None:
         chunks.append(bytes(chunk))
         length += len(chunk)
+        if 0 < cut_bytes <= length:
+            return b"".join(chunks)[:cut_bytes]
         if length > _BODY_BYTES_MAX:
             return None
     return b"".join(chunks)

@@ -210,13 +210,15 @@ class Heard(msgspec.Struct, frozen=True):
     """What a callback says, and how it must be answered once that has been stored.
 
     `gone` are addresses that will never take another message (a token that was dropped, a follower who left, a
-    complaint), each with the channel.
+    complaint), each with the channel. `grants` are permissions, for `Shared.grant`: an address, a scope (WeChat's
+    template id) and how many more messages its owner allowed; a count of 0 says that he took back all of them.
     """
 
     receipts: tuple[Receipt, ...] = ()
     inbound: tuple[InboundSms, ...] = ()
     reviews: tuple[Review, ...] = ()
     gone: tuple[tuple[str, str], ...] = ()
+    grants: tuple[tuple[str, str, int], ...] = ()
     status: int = 200
     answer: bytes = b""
     content_type: str = "application/json"
@@ -305,6 +307,11 @@ class Channel(Protocol):
         ...
 
     @property
+    def key_window_s(self) -> float:
+        """For how many seconds it recognises an attempt (`Recovery.KEY`); 0: for good."""
+        ...
+
+    @property
     def receipts_by(self) -> ReceiptsBy:
         """How its receipts come."""
         ...
@@ -342,6 +349,10 @@ class Channel(Protocol):
         Raises:
             ChannelUnavailable: the provider could not be asked.
         """
+        ...
+
+    def takes(self, to: str) -> bool:
+        """Whether an address is of the kind that this provider knows, where a channel has several kinds."""
         ...
 
     def together(self, outgoing: Outgoing) -> Hashable:
@@ -394,9 +405,14 @@ class Provider:
     price_millifen: int = 0
     recovery: Recovery = Recovery.NONE
     lookup_after_s: float = 0.0
+    key_window_s: float = 0.0
     receipts_by: ReceiptsBy = ReceiptsBy.NONE
     needs_template: bool = False
     limits: Limits = Limits()
+
+    def takes(self, to: str) -> bool:
+        """See `Channel.takes`: all of them."""
+        return True
 
     def together(self, outgoing: Outgoing) -> Hashable:
         """See `Channel.together`: anything goes with anything."""

@@ -390,6 +390,8 @@ class Message(Struct, frozen=True, array_like=True, gc=False):
     cause: str = ""
     template: str = ""  # for providers that send approved templates only: the text with {names}, without signature
     slots: tuple[tuple[str, str], ...] = ()
+    marketing: bool = False
+    resend: bool = False  # where nobody can find out whether it was taken: rather twice than never
 
 
 class Told(Struct, frozen=True, array_like=True, gc=False):

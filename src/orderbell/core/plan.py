@@ -475,9 +475,10 @@ def _write(draft: _Draft, line: _Line, channel: ChannelName) -> list[Message]:
         draft.wordless = text
         return []
     message = Message(
-        derive_id(now, notice.id.hex(), channel), notice.tenant, contact.id, channel, draft.reach[channel],
-        notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject, (notice.id,),
-        notice.created_at, now, notice.valid_until, text.tone, notice.cause, text.template, text.slots,
+        derive_id(notice.created_at, notice.id.hex(), channel), notice.tenant, contact.id, channel,
+        draft.reach[channel], notice.topic, rule.category, rule.lane, notice.order_no, text.text, text.subject,
+        (notice.id,), notice.created_at, now, notice.valid_until, text.tone, notice.cause, text.template, text.slots,
+        rule.marketing, rule.resend,
     )  # fmt: skip
     return [message]
 

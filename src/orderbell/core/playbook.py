@@ -175,10 +175,15 @@ class AmendsSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
 
 
 class CategorySpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A kind of message that a person can turn off, unless it is mandatory."""
+    """A kind of message that a person can turn off, unless it is mandatory.
+
+    `in_doubt`: what happens where nobody can find out whether a provider took a message: `wait` for a receipt, or
+    `resend`, so that it may come twice.
+    """
 
     mandatory: bool = False
     marketing: bool = False
+    in_doubt: Literal["wait", "resend"] = "wait"
 
 
 class PlaybookSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -335,6 +340,7 @@ class NoticeRule:
     category: str
     mandatory: bool
     marketing: bool
+    resend: bool
     lane: Lane
     channels: tuple[ChannelName, ...]
     also: tuple[ChannelName, ...]
@@ -523,7 +529,8 @@ class _Compiler:
         used = {name for words in wording.values() for name in words.variables(topic)}
         return NoticeRule(
             topic=topic, to=frozenset(many(found.to)), category=found.category, mandatory=category.mandatory,
-            marketing=category.marketing, lane=found.lane, channels=found.channels, also=found.also,
+            marketing=category.marketing, resend=category.in_doubt == "resend", lane=found.lane,
+            channels=found.channels, also=found.also,
             within=self.duration(found.within, *path, "within"), wait=self.duration(found.wait, *path, "wait"),
             valid_for=self.duration(found.valid_for, *path, "valid_for"), level=found.level,
             covers=frozenset(many(found.covers)), after=frozenset(many(found.after)), fallback=found.fallback,

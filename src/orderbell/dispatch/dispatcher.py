@@ -6,20 +6,42 @@ import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
-from orderbell.channels.protocol import Answer, Channel, ChannelUnavailable, Fate, Outcome, Outgoing, Recovery
-from orderbell.core.events import OWN_SOURCE, ChannelName, Event, Settled
+from orderbell.channels.protocol import (
+    Answer,
+    Channel,
+    ChannelUnavailable,
+    Fate,
+    InboundSms,
+    Outcome,
+    ReceiptsBy,
+    Recovery,
+    Unsure,
+)  # fmt: skip
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import outcomes
 from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
 from orderbell.dispatch.patience import patience_of
-from orderbell.dispatch.planning import PlanAt, Planner, lay_out
+from orderbell.dispatch.planning import PlanAt, Planner, lay_out, outgoing
+from orderbell.dispatch.receiving import Receiver, Report, report_late
+from orderbell.dispatch.routes import Routes
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
-from orderbell.store.ledger import INBOX, Claim, Departure, Ledger, Move, Moves, Recipient, Request, Waiting, Word
+from orderbell.store.ledger import (
+    ALL_LANES,
+    Claim,
+    Departure,
+    Ledger,
+    Move,
+    Moves,
+    Recipient,
+    Request,
+    Waiting,
+)  # fmt: skip
 
 RECEIPTS_BATCH: Final = 1000
 RECEIPTS_IDLE_S: Final = 0.5
@@ -30,7 +52,15 @@ SETTLE_PAUSE_S: Final = 0.2
 LEARN_EVERY_S: Final = 10.0
 """Between two looks at how long receipts take."""
 
-Report = Callable[[Sequence[Event]], Awaitable[object]]
+MATCH_IDLE_S: Final = 1.0
+TALLIED: Final = timedelta(minutes=10)
+"""Over how long the share of confirmed messages is counted."""
+
+CRITICAL: Final = (0,)
+OTHERS: Final = tuple(ALL_LANES[1:])
+
+Templates = Callable[[], Awaitable[Mapping[str, Mapping[str, str]]]]
+Inbound = Callable[[str, Sequence[InboundSms]], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -41,7 +71,7 @@ class Dispatcher:
     Args:
         ledger: The tables of sending.
         shelves: The playbooks by tenant; may change while the dispatcher runs.
-        channels: The providers; the first that carries a channel is used for it. The inbox needs none.
+        channels: The providers, or the routes to them. The inbox needs none.
         now: The clock, aware UTC.
         poll_ms: The pause before the next look when nothing was due.
         batch: Due notices or waiting messages per transaction.
@@ -52,13 +82,15 @@ class Dispatcher:
         patience: How long a receipt is waited for on every channel; None to learn it.
         report: Takes the events `message.settled` about addresses that a provider will never take; without it
             nobody hears of them.
+        templates: Gives the approved templates, by provider and text; asked for again and again.
+        inbound: Takes what people wrote to a provider that is asked for it.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         shelves: Mapping[str, Shelf],
-        channels: Sequence[Channel],
+        channels: Sequence[Channel] | Routes,
         *,
         now: Callable[[], datetime],
         poll_ms: int = 50,
@@ -67,21 +99,24 @@ class Dispatcher:
         plan_at: PlanAt | None = None,
         patience: timedelta | None = None,
         report: Report | None = None,
+        templates: Templates | None = None,
+        inbound: Inbound | None = None,
     ) -> None:
         self._ledger, self._shelves, self._now, self._plan_at = ledger, shelves, now, plan_at
-        self._report = report
-        self._channels = {channel.name: channel for channel in channels}
-        self._providers: dict[ChannelName, Channel] = {}
-        for channel in channels:
-            for carried in channel.carries - {INBOX}:
-                self._providers.setdefault(cast("ChannelName", carried), channel)
-        self._open: list[ChannelName] = [*self._providers, "inbox"]
-        self._patience = dict.fromkeys(self._open, patience) if patience else patience_of(self._open, {})
+        self._routes = channels if isinstance(channels, Routes) else Routes(channels, now())
+        self._channels = self._routes.channels
+        open_ = self._routes.open
+        self._patience = dict.fromkeys(open_, patience) if patience else patience_of(open_, {})
         self._learns = plan_at is None and patience is None
+        self._receiver = Receiver(ledger, now, report, learn=self._learns)
+        self._templates = templates
         self._poll_s, self._batch, self._in_flight = poll_ms / 1000, batch, in_flight
         self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
-        self._slots = asyncio.Semaphore(in_flight)
+        self._inbound = inbound
+        # What is critical has places of its own, so that no flood of other messages keeps it waiting.
+        self._slots = {False: asyncio.Semaphore(in_flight), True: asyncio.Semaphore(in_flight)}
         self._flying: set[asyncio.Task[None]] = set()
+        self._departed: dict[tuple[int, ...], set[asyncio.Task[None]]] = {}
         self._closing = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -90,19 +125,31 @@ class Dispatcher:
 
         Counts notices that got a fate and messages that were tried again; 0 when there was nothing.
         """
-        handled, tasks = await self._depart()
+        handled, tasks = await self._depart(ALL_LANES)
         _raise_first(await asyncio.gather(*tasks, return_exceptions=True))
         return handled
 
     async def receipts(self) -> int:
         """Read one batch of receipts of each provider; returns how many there were."""
         worker = await self._lease.ensure()
-        return sum([await self._receipts_of(channel, worker) for channel in self._channels.values()])
+        pulled = [one for one in self._channels.values() if one.receipts_by is ReceiptsBy.PULL]
+        return sum([await self._receipts_of(channel, worker) for channel in pulled])
+
+    async def match(self) -> int:
+        """Give receipts that came too early to the messages that have become known; returns how many."""
+        return await self._receiver.match()
 
     async def learn(self) -> int:
-        """Look up how long receipts take; always 0, for there is nothing to go on with at once."""
+        """Look up how receipts come in and which templates are approved; 0: there is nothing to go on with at once."""
+        now = self._now()
+        if self._templates is not None:
+            self._routes.set_templates(await self._templates())
         if self._learns:
-            self._patience = patience_of(self._open, await self._ledger.paces())
+            self._patience = patience_of(self._routes.open, await self._ledger.paces())
+            slowest = max(self._patience.values())
+            self._routes.heard(await self._ledger.tallies(now, slowest + TALLIED, slowest))
+            self._routes.set_workers(await self._ledger.worker_count())
+        await self._ledger.tidy(now)
         return 0
 
     async def resolve(self) -> int:
@@ -112,22 +159,25 @@ class Dispatcher:
         attempt again; one that can be asked is asked; where neither is possible only a receipt ends the doubt.
         """
         now = self._now()
-        ask_at = {name: outcomes.ask_at(channel, now) for name, channel in self._channels.items()}
+        ask_at = {name: outcomes.left_at(channel, now) for name, channel in self._channels.items()}
         left = await self._ledger.doubt_left_behind(GRACE, now, ask_at)
         if left:
             count("dispatch.left_behind", left)
             log.warning("messages of a lost worker are in doubt", messages=left)
-        return left + await self._repeat_unknown() + await self._ask_unknown()
+        return left + await self._repeat_unknown() + await self._ask_unknown() + await self._end_unknown()
 
     async def run(self) -> None:
         """Do all of this until `close`, then wait for the requests under way; a database that is away is waited for."""
         self._running = asyncio.current_task()
+        await self._begin()
         beating = asyncio.create_task(self._beat())
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._again(self._pump, self._poll_s))
+                group.create_task(self._again(partial(self._pump, CRITICAL), self._poll_s))
+                group.create_task(self._again(partial(self._pump, OTHERS), self._poll_s))
                 group.create_task(self._again(self.receipts, RECEIPTS_IDLE_S))
                 group.create_task(self._again(self.resolve, RESOLVE_IDLE_S))
+                group.create_task(self._again(self.match, MATCH_IDLE_S))
                 group.create_task(self._again(self.learn, LEARN_EVERY_S))
             await asyncio.gather(*self._flying, return_exceptions=True)
             await self._lease.give_up()
@@ -150,32 +200,52 @@ class Dispatcher:
         """When the first notice or queued message falls due."""
         return await self._ledger.next_due_at(self._shelves)
 
-    async def _pump(self) -> int:
-        """Send off one batch, and return as soon as the next one may leave."""
-        handled, _ = await self._depart()
-        while len(self._flying) >= self._in_flight:
-            await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
+    async def _begin(self) -> None:
+        """Before the first message: was this database restored, and what is approved?"""
+        while not self._closing.is_set():
+            try:
+                if await self._ledger.notice_restore(self._now()):
+                    log.error("this database was restored from a backup: sending is halted; see what was sent since, "
+                              "then let it go on with `orderbell dispatch resume`")  # fmt: skip
+                await self.learn()
+            except DatabaseUnavailable as problem:
+                log.warning("dispatch waits for the database", problem=str(problem))
+                await self._pause(RESOLVE_IDLE_S)
+            else:
+                return
+
+    async def _pump(self, lanes: Sequence[int]) -> int:
+        """Send off one batch of some lanes, and return as soon as the next one may leave."""
+        handled, tasks = await self._depart(lanes)
+        own = self._departed.setdefault(tuple(lanes), set())
+        own.update(tasks)
+        own -= {task for task in own if task.done()}
+        while len(own) >= self._in_flight:
+            done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
+            own -= done
         return handled
 
-    async def _depart(self) -> tuple[int, list[asyncio.Task[None]]]:
+    async def _depart(self, lanes: Sequence[int]) -> tuple[int, list[asyncio.Task[None]]]:
         """Claim what is due, write it down as `sending`, and set the requests off."""
         worker = await self._lease.ensure()
         now = self._now()
-        look = await self._ledger.look(now)
+        look = await self._ledger.look(now, lanes)
         handled = 0
+        if look.halted:
+            return 0, []
         tasks: list[asyncio.Task[None]] = []
         try:
             if look.notices:
-                planner = Planner(self._shelves, self._providers, now, self._patience, self._plan_at)
-                claim = Claim(now, self._batch, list(self._shelves), worker)
+                planner = Planner(self._shelves, self._routes, now, self._patience, self._plan_at)
+                claim = Claim(now, self._batch, list(self._shelves), worker, lanes)
                 planned = await self._ledger.plan_due(claim, partial(planner.plan, worker=worker))
                 handled += len(planned.fates) + len(planned.held)
                 count("dispatch.planned", len(planned.fates))
                 failpoint("dispatch.lease_committed")
                 tasks += self._set_off(planned.requests)
             if look.queued:
-                claim = Claim(now, self._batch, list(self._channels), worker)
-                decided = await self._claim("queued", claim, outcomes.try_again)
+                claim = Claim(now, self._batch, list(self._routes.open), worker, lanes)
+                decided = await self._claim("queued", claim, self._try_again)
                 handled += len(decided.moves)
                 tasks += self._set_off(decided.requests)
         except BaseException:
@@ -196,11 +266,23 @@ class Dispatcher:
                 if move.status == "sending":
                     was = move.waiting
                     again = move.attempt_id == was.attempt_id
-                    leaving = Departure(was.message, move.attempt_id, move.attempt_no, repeat=again)
-                    departures.setdefault(was.provider, []).append(leaving)
-            return Moves(moves, lay_out(departures, self._channels.values(), claim.worker))
+                    ref = move.ref if again else ""
+                    leaving = Departure(was.message, move.attempt_id, move.attempt_no, again, ref, move.code, was.tried)
+                    departures.setdefault(move.provider or was.provider, []).append(leaving)
+            requests = lay_out(departures, self._channels, claim.worker)
+            refs = {one.attempt_id: one.ref for request in requests for one in request.departures if one.ref}
+            if refs:
+                moves = [replace(one, ref=refs.get(one.attempt_id, one.ref)) for one in moves]
+            return Moves(moves, requests)
 
         return await self._ledger.claim_waiting(status, claim, decide)
+
+    def _try_again(self, waiting: Waiting, now: datetime) -> Move:
+        """A queued message whose time has come, with the provider that is drawn for it now."""
+        key = outcomes.next_attempt(waiting.message, waiting.attempt_no + 1)
+        reserved = waiting.detail == "paced"  # its place came; asking for another would put it off for ever
+        choice = self._routes.choose(waiting.message, key, now, waiting.tried, paced=not reserved)
+        return outcomes.try_again(waiting, choice, now)
 
     def _set_off(self, requests: Sequence[Request]) -> list[asyncio.Task[None]]:
         tasks = [asyncio.create_task(self._carry(request)) for request in requests]
@@ -217,8 +299,9 @@ class Dispatcher:
     async def _carry(self, request: Request) -> None:
         """Hand a request over and write down what came of it."""
         channel = self._channels[request.provider]
+        critical = request.departures[0].message.lane == "critical"
         try:
-            async with self._slots:
+            async with self._slots[critical]:
                 answers = await self._hand_over(request, channel)
                 failpoint("dispatch.before_settle")
                 await self._settle(request, channel, answers)
@@ -228,7 +311,7 @@ class Dispatcher:
             raise
 
     async def _hand_over(self, request: Request, channel: Channel) -> list[Answer]:
-        batch = [_outgoing(departure) for departure in request.departures]
+        batch = [outgoing(departure) for departure in request.departures]
         failpoint("dispatch.before_send")
         if not self._lease.holds(request.worker):
             # The last look before the first byte: somebody else may be asking about these attempts already.
@@ -245,8 +328,11 @@ class Dispatcher:
 
     async def _settle(self, request: Request, channel: Channel, answers: Sequence[Answer]) -> None:
         now = self._now()
-        pairs = zip(request.departures, answers, strict=True)
-        settlements = [outcomes.settle(departure, answer, channel, now) for departure, answer in pairs]
+        self._routes.saw(channel.name, answers, now)
+        settlements = [
+            outcomes.settle(departure, answer, channel, now, another=self._is_left(departure, answer, channel, now))
+            for departure, answer in zip(request.departures, answers, strict=True)
+        ]
         for answer in answers:
             count(f"dispatch.{answer.outcome}")
         if any(answer.outcome is Outcome.CHANNEL_DOWN for answer in answers):
@@ -260,8 +346,9 @@ class Dispatcher:
         while True:
             try:
                 # Before it is settled: should this process die here, the attempt is in doubt and comes again.
-                await self._say(refused, Outcome.REJECTED_RECIPIENT.value)
-                _, late = await self._ledger.settle(request, channel.name, settlements, now)
+                await self._receiver.say(refused, Outcome.REJECTED_RECIPIENT.value)
+                named = channel.receipts_by is ReceiptsBy.CALLBACK
+                _, late = await self._ledger.settle(request, channel.name, settlements, now, named=named)
             except DatabaseUnavailable:
                 # Writing the same answers twice does no harm; not writing them would leave the messages in doubt.
                 count("dispatch.settle_waits")
@@ -269,8 +356,14 @@ class Dispatcher:
                     raise
                 await asyncio.sleep(SETTLE_PAUSE_S)
             else:
-                _report_late(late, channel)
+                report_late(late, channel.name)
                 return
+
+    def _is_left(self, departure: Departure, answer: Answer, channel: Channel, now: datetime) -> bool:
+        """Whether another provider could carry at once what this one did not."""
+        if answer.outcome is Outcome.ACCEPTED:
+            return False
+        return self._routes.another(departure.message, (*departure.tried, channel.name), now)
 
     async def _receipts_of(self, channel: Channel, worker: int) -> int:
         after = await self._ledger.receipt_cursor(channel.name, worker)
@@ -282,32 +375,26 @@ class Dispatcher:
             count("dispatch.receipts_unavailable")
             log.warning("receipts cannot be read", provider=channel.name, problem=str(problem))
             return 0
-        if not found:
-            return 0
-        words = [Word(r.attempt_id, r.delivered, r.provider_ref, outcomes.clean(r.detail), r.at) for r in found]
-        failed = [word.attempt_id for word in words if not word.delivered]
-        if failed and self._report is not None:
-            # Before it is written: should this process die here, the receipts come again.
-            await self._say(await self._ledger.recipients(channel.name, failed), "failed")
-        written = await self._ledger.receive(channel.name, words, found[-1].cursor, after, learn=self._learns)
-        if written is not None:
-            count("dispatch.receipts", written[0])
-            _report_late(written[1], channel)
+        if found:
+            await self._receiver.page(channel.name, found, after)
         return len(found)
 
     async def _repeat_unknown(self) -> int:
         """Send unknown attempts again under their own id, where the provider recognises them."""
-        names = [name for name, channel in self._channels.items() if channel.recovery is Recovery.KEY]
-        if not names:
-            return 0
-        claim = Claim(self._now(), self._batch, names, await self._lease.ensure())
-        try:
-            decided = await self._claim("unknown", claim, outcomes.repeat)
-        except BaseException:
-            self._lease.renounce()
-            raise
-        _raise_first(await asyncio.gather(*self._set_off(decided.requests), return_exceptions=True))
-        return len(decided.moves)
+        handled = 0
+        for channel in self._channels.values():
+            if channel.recovery is Recovery.KEY:
+                claim = Claim(self._now(), self._batch, [channel.name], await self._lease.ensure())
+                try:
+                    decided = await self._claim("unknown", claim, partial(outcomes.repeat, channel))
+                except BaseException:
+                    self._lease.renounce()
+                    raise
+                _raise_first(await asyncio.gather(*self._set_off(decided.requests), return_exceptions=True))
+                handled += len(decided.moves)
+                left = [move.waiting for move in decided.moves if move.status == "unknown"]
+                await self._by_class(channel, left, claim.now)
+        return handled
 
     async def _ask_unknown(self) -> int:
         """Ask about unknown attempts, where the provider can be asked."""
@@ -324,24 +411,41 @@ class Dispatcher:
 
     async def _look_up(self, channel: Channel, asked: Sequence[Waiting], now: datetime) -> None:
         try:
-            found = await channel.lookup([waiting.attempt_id for waiting in asked])
+            found = await channel.lookup([_unsure(waiting) for waiting in asked])
         except ChannelUnavailable as problem:
             count("dispatch.lookup_unavailable")
             log.warning("provider cannot be asked", provider=channel.name, problem=str(problem))
-            return
+            found = []
         by_id = {waiting.attempt_id: waiting for waiting in asked}
         known = [one for one in found if one.attempt_id in by_id]
         for one in known:
             count(f"dispatch.lookup_{one.fate}")
-        await self._say([_recipient(by_id[one.attempt_id]) for one in known if one.fate is Fate.FAILED], "failed")
+        failed = [_recipient(by_id[one.attempt_id]) for one in known if one.fate is Fate.FAILED]
+        await self._receiver.say(failed, "failed")
         settlements = [outcomes.resolve(by_id[one.attempt_id], one, now) for one in known]
-        await self._ledger.settle(None, channel.name, settlements, now)
+        if settlements:
+            named = channel.receipts_by is ReceiptsBy.CALLBACK
+            await self._ledger.settle(None, channel.name, settlements, now, named=named)
+        await self._by_class(channel, [by_id[name] for name in by_id.keys() - {one.attempt_id for one in known}], now)
 
-    async def _say(self, about: Sequence[Recipient], outcome: str) -> None:
-        """Report that messages did not reach their people."""
-        if about and self._report is not None:
-            now = self._now()
-            await self._report([_settled(one, outcome, now) for one in about])
+    async def _end_unknown(self) -> int:
+        """Let the class decide where nobody can be asked, and no receipt came."""
+        ended = 0
+        for channel in self._channels.values():
+            if channel.recovery is Recovery.NONE:
+                claim = Claim(self._now(), self._batch, [channel.name], await self._lease.ensure())
+                decided = await self._claim("unknown", claim, outcomes.leave)
+                await self._by_class(channel, [move.waiting for move in decided.moves], claim.now)
+                ended += len(decided.moves)
+        return ended
+
+    async def _by_class(self, channel: Channel, waiting: Sequence[Waiting], now: datetime) -> None:
+        """End the doubts that nobody can resolve, as the class of each message wants it."""
+        over = [outcomes.give_way(one, now) for one in waiting]
+        settlements = [one for one in over if one is not None]
+        if settlements:
+            count("dispatch.in_doubt_resend", len(settlements))
+            await self._ledger.settle(None, channel.name, settlements, now)
 
     async def _beat(self) -> None:
         """Renew the lease, whatever the other loops are waiting for."""
@@ -376,27 +480,14 @@ class Dispatcher:
             return
 
 
-def _outgoing(departure: Departure) -> Outgoing:
-    message = departure.message
-    return Outgoing(departure.attempt_id, message.channel, message.to, message.text, message.subject, message.topic)
+def _unsure(waiting: Waiting) -> Unsure:
+    m = waiting.message
+    return Unsure(waiting.attempt_id, m.to, waiting.sending_at, waiting.ref, m.text, m.template)
 
 
 def _recipient(one: Departure | Waiting) -> Recipient:
     m = one.message
     return Recipient(one.attempt_id, m.tenant, m.contact, m.order_no, m.topic, m.channel, m.told_at)
-
-
-def _settled(one: Recipient, outcome: str, now: datetime) -> Event:
-    data = Settled(outcome=outcome, topic=one.topic, channel=one.channel, contact=one.contact, told_at=one.told_at)
-    name = f"settled:{one.attempt_id.hex()}:{outcome}"
-    return Event(one.tenant, OWN_SOURCE, name, "message.settled", one.order_no, now, now, data)
-
-
-def _report_late(late: int, channel: Channel) -> None:
-    if late:
-        count("dispatch.accepted_late", late)
-        log.error("attempts that had been given up were taken after all: these people were told twice",
-                  provider=channel.name, messages=late)  # fmt: skip
 
 
 def _raise_first(results: Sequence[BaseException | None]) -> None:

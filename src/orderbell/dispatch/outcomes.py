@@ -7,20 +7,23 @@ accepted               `accepted`
 retry_later, not_sent  `queued` until the back-off is over; `failed` when it would be out of date by then
 throttled              the same, after the time that the provider asks for
 channel_down           the same, after a longer time
-rejected_*             `rejected`
+rejected_content       `queued` where another provider may think otherwise; else `rejected`
+rejected_recipient     `rejected`
 unknown                `unknown`, asked about from `Channel.lookup_after_s` on
 =====================  =======================================================================================
 
-An attempt that is sent again under its own id (`Recovery.KEY`) may have been taken the first time, so only an
-acceptance or a rejection ends its doubt.
+Where another provider can carry it, a message that one failed is due again at once: the back-off is for the provider,
+not for the person. An attempt that is sent again under its own id (`Recovery.KEY`) may have been taken the first time,
+so only an acceptance or a rejection ends its doubt.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from orderbell.channels.protocol import Answer, Channel, Fate, Found, Outcome, Recovery
-from orderbell.core.model import Reason, derive_id
+from orderbell.channels.protocol import Answer, Channel, Fate, Found, Outcome, Recovery, Scope
+from orderbell.core.model import Message, Reason, derive_id
+from orderbell.dispatch.routes import Choice, Wait
 from orderbell.observe import mask
 from orderbell.store.ledger import Departure, Move, Settlement, Waiting
 
@@ -39,6 +42,9 @@ ASK_AGAIN_S_MAX = 3600.0
 ASKING_ENDS_AFTER = timedelta(days=3)
 """After `valid_until`: providers answer for 7 days or more; who has not said anything clear by then never will."""
 
+DOUBT_ENDS_AFTER = timedelta(minutes=2)
+"""How long a receipt or a look-up may take to end a doubt before the class of the message decides."""
+
 NO_WORD = "no_word"
 _DETAIL_LENGTH_MAX = 300
 _OUT_OF_DATE = Reason.OUT_OF_DATE.value
@@ -51,21 +57,23 @@ def answers_of(departures: Sequence[Departure], answers: Iterable[Answer]) -> li
     return [given.get(answer.attempt_id, answer) for answer in silent]
 
 
-def settle(departure: Departure, answer: Answer, channel: Channel, now: datetime) -> Settlement:
-    """What an answer makes of a message."""
+def settle(departure: Departure, answer: Answer, channel: Channel, now: datetime, *, another: bool) -> Settlement:
+    """What an answer makes of a message; `another` is whether another provider could carry it at once."""
     outcome, attempt_id = answer.outcome, departure.attempt_id
     if outcome is Outcome.ACCEPTED:
-        return Settlement(attempt_id, "accepted", provider_ref=clean(answer.provider_ref), detail=clean(answer.detail))
-    if outcome in _REJECTED:
+        return Settlement(attempt_id, "accepted", None, clean(answer.provider_ref), clean(answer.detail))
+    if outcome in _REJECTED and not (outcome is Outcome.REJECTED_CONTENT and another):
         return Settlement(attempt_id, "rejected", None, "", clean(f"{outcome}: {answer.detail}"), outcome)
     if outcome is Outcome.UNKNOWN or departure.repeat:
         detail = clean(f"{outcome}: {answer.detail}")
-        return Settlement(attempt_id, "unknown", ask_at(channel, now), "", detail)
-    due_at = now + timedelta(seconds=max(back_off_s(outcome, departure), answer.retry_after_s))
+        return Settlement(attempt_id, "unknown", ask_at(channel, departure, now), clean(answer.provider_ref), detail)
+    blames = not (outcome is Outcome.THROTTLED and answer.scope is Scope.RECIPIENT)
+    wait_s = 0.0 if another and blames else max(back_off_s(outcome, departure), answer.retry_after_s)
+    due_at = now + timedelta(seconds=wait_s)
     detail = clean(answer.detail)
     if due_at > departure.message.valid_until:
         return Settlement(attempt_id, "failed", None, "", f"{_OUT_OF_DATE}: {detail}", outcome)
-    return Settlement(attempt_id, "queued", due_at, "", detail, outcome)
+    return Settlement(attempt_id, "queued", due_at, "", detail, outcome, blames)
 
 
 def back_off_s(outcome: Outcome, departure: Departure) -> float:
@@ -78,24 +86,51 @@ def back_off_s(outcome: Outcome, departure: Departure) -> float:
     return float(min(grown, BACK_OFF_S_MAX) * (0.75 + spread / 4))
 
 
-def ask_at(channel: Channel, now: datetime) -> datetime | None:
-    """From when the fate of an attempt may be asked for; None where only a receipt can tell."""
-    return None if channel.recovery is Recovery.NONE else now + timedelta(seconds=channel.lookup_after_s)
+def ask_at(channel: Channel, departure: Departure, now: datetime) -> datetime | None:
+    """From when the fate of an attempt may be looked into; None where only a receipt can tell."""
+    if channel.recovery is not Recovery.NONE:
+        return now + timedelta(seconds=channel.lookup_after_s)
+    return now + DOUBT_ENDS_AFTER if departure.message.resend else None
 
 
-def try_again(waiting: Waiting, now: datetime) -> Move:
-    """A queued message whose time has come: a new attempt, or the end if nobody wants to read it any more."""
+def left_at(channel: Channel, now: datetime) -> datetime:
+    """From when an attempt that a lost worker left may be looked into."""
+    if channel.recovery is Recovery.NONE:
+        return now + DOUBT_ENDS_AFTER
+    return now + timedelta(seconds=channel.lookup_after_s)
+
+
+def leave(waiting: Waiting, _now: datetime) -> Move:
+    """An unknown attempt that only a receipt could settle: from here on it waits for nothing else."""
+    return Move(waiting, "unknown", waiting.attempt_id, waiting.attempt_no, None, waiting.detail or NO_WORD)
+
+
+def try_again(waiting: Waiting, choice: Choice | Wait, now: datetime) -> Move:
+    """A queued message whose time has come: a new attempt, more waiting, or the end if nobody wants to read it."""
     if waiting.message.valid_until < now:
         return Move(waiting, "failed", waiting.attempt_id, waiting.attempt_no, None, _OUT_OF_DATE)
-    attempt_no = waiting.attempt_no + 1
-    return Move(waiting, "sending", derive_id(now, waiting.message.id.hex(), attempt_no), attempt_no)
+    if isinstance(choice, Wait):
+        return Move(waiting, "queued", waiting.attempt_id, waiting.attempt_no, choice.until, choice.reason)
+    no = waiting.attempt_no + 1
+    attempt_id = next_attempt(waiting.message, no)
+    return Move(waiting, "sending", attempt_id, no, provider=choice.provider, code=choice.code)
 
 
-def repeat(waiting: Waiting, now: datetime) -> Move:
-    """An unknown attempt whose provider recognises it: the same attempt once more, while anybody wants to read it."""
-    if waiting.message.valid_until < now:
+def next_attempt(message: Message, number: int) -> bytes:
+    """The id of an attempt: the same each time that it is derived, so a provider that was asked before knows it."""
+    return derive_id(message.created_at, message.id.hex(), number)
+
+
+def repeat(channel: Channel, waiting: Waiting, now: datetime) -> Move:
+    """An unknown attempt whose provider recognises it: the same attempt once more, while anybody wants to read it.
+
+    Not after the time for which the provider remembers its keys: from then on only a receipt can tell.
+    """
+    window_s = channel.key_window_s
+    forgotten = bool(window_s) and now - waiting.sending_at > timedelta(seconds=window_s)
+    if forgotten or waiting.message.valid_until < now:
         return Move(waiting, "unknown", waiting.attempt_id, waiting.attempt_no, None, NO_WORD)
-    return Move(waiting, "sending", waiting.attempt_id, waiting.attempt_no)
+    return Move(waiting, "sending", waiting.attempt_id, waiting.attempt_no, ref=waiting.ref)
 
 
 def ask(channel: Channel, waiting: Waiting, now: datetime) -> Move:
@@ -111,16 +146,28 @@ def ask(channel: Channel, waiting: Waiting, now: datetime) -> Move:
     return Move(waiting, "unknown", waiting.attempt_id, waiting.attempt_no, due_at, "asked")
 
 
+def give_way(waiting: Waiting, now: datetime) -> Settlement | None:
+    """End a doubt that nobody can resolve, where the message is of a kind that is rather told twice than never.
+
+    None where it must go on waiting.
+    """
+    message = waiting.message
+    if not message.resend or now - waiting.sending_at < DOUBT_ENDS_AFTER or message.valid_until < now:
+        return None
+    return Settlement(waiting.attempt_id, "queued", now, "", "in_doubt_resend", Outcome.UNKNOWN, blames=True)
+
+
 def resolve(waiting: Waiting, found: Found, now: datetime) -> Settlement:
     """What the provider's word on an unknown attempt makes of the message.
 
-    Not found means not sent: the message may go out again as a new attempt while it is worth reading.
+    Not found means not sent: the message may go out again as a new attempt while it is worth reading, by another
+    provider if there is one.
     """
     attempt_id, ref, detail = waiting.attempt_id, clean(found.provider_ref), clean(found.detail)
     if found.fate is Fate.NOT_FOUND:
         if waiting.message.valid_until < now:
             return Settlement(attempt_id, "failed", None, "", _OUT_OF_DATE, Outcome.NOT_SENT)
-        return Settlement(attempt_id, "queued", now, "", detail, Outcome.NOT_SENT)
+        return Settlement(attempt_id, "queued", now, "", detail, Outcome.NOT_SENT, blames=True)
     if found.fate is Fate.DELIVERED:
         return Settlement(attempt_id, "delivered", None, ref, detail)
     return Settlement(attempt_id, "accepted" if found.fate is Fate.ACCEPTED else "failed", None, ref, detail)

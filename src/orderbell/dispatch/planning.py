@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from orderbell.channels.protocol import Channel
+from orderbell.channels.protocol import Channel, Outgoing
 from orderbell.core.events import ChannelName
 from orderbell.core.model import Fate, History, Message, Outlook, Plan, Reason, derive_id
 from orderbell.core.plan import plan
 from orderbell.core.turn import Shelf
+from orderbell.dispatch.routes import Routes, Wait
 from orderbell.observe import count
-from orderbell.store.ledger import LANE_NUMBERS, Departure, Pending, Planned, Request
+from orderbell.store.ledger import INBOX, LANE_NUMBERS, Delayed, Departure, Pending, Planned, Request
 
 PlanAt = Callable[[datetime], datetime]
 log = structlog.get_logger()
@@ -24,7 +25,7 @@ class Planner:
 
     Args:
         shelves: The playbooks by tenant.
-        providers: Which channel of `Message.channel` goes to whom.
+        routes: The ways to the providers.
         now: The moment of dispatch.
         patience: How long a receipt is waited for, by channel; those that are not in it are closed.
         plan_at: From when a notice fell due to when it is planned; None for `now` (see `plan_punctually`).
@@ -33,21 +34,24 @@ class Planner:
     def __init__(
         self,
         shelves: Mapping[str, Shelf],
-        providers: Mapping[ChannelName, Channel],
+        routes: Routes,
         now: datetime,
         patience: Mapping[ChannelName, timedelta],
         plan_at: PlanAt | None = None,
     ) -> None:
-        self._shelves, self._providers, self._now, self._plan_at = shelves, providers, now, plan_at
+        self._shelves, self._routes, self._now, self._plan_at = shelves, routes, now, plan_at
         self._patience = patience
+        self._outlooks: dict[str, Outlook] = {}
 
     def plan(self, pendings: Sequence[Pending], worker: int) -> Planned:
         """Plan all that waits for these contacts; the requests are written under the lease of `worker`."""
         planned = Planned()
-        messages: list[Message] = []
+        messages: list[tuple[Message, History]] = []
         for pending in pendings:
             shelf = self._shelves.get(pending.contact.tenant, _NO_PLAYBOOKS)
-            history, fates = self._fates(shelf, pending, messages)
+            written: list[Message] = []
+            history, fates = self._fates(shelf, pending, written)
+            messages += [(_writable(message), pending.history) for message in written]
             if history is not pending.history:
                 planned.histories[pending.contact.key] = history
             for fate, at in fates:
@@ -56,14 +60,26 @@ class Planner:
                 else:
                     planned.fates.append((fate, at))
         departures: dict[str, list[Departure]] = {}
-        for message in sorted(map(_writable, messages), key=_lane_of):
-            departure = Departure(message, derive_id(self._now, message.id.hex(), 1), 1)
-            if message.channel == "inbox":
-                planned.inbox.append(departure)
-            else:
-                departures.setdefault(self._providers[message.channel].name, []).append(departure)
-        planned.requests = lay_out(departures, self._providers.values(), worker)
+        for message, history in sorted(messages, key=_lane_of):
+            self._route(message, history, planned, departures)
+        planned.requests = lay_out(departures, self._routes.channels, worker)
         return planned
+
+    def _route(
+        self, message: Message, history: History, planned: Planned, departures: dict[str, list[Departure]]
+    ) -> None:
+        attempt_id = derive_id(message.created_at, message.id.hex(), 1)
+        if message.channel == INBOX:
+            planned.inbox.append(Departure(message, attempt_id, 1))
+            return
+        told = [one.at for one in history.told if one.channel == message.channel] if history.told else ()
+        choice = self._routes.choose(message, attempt_id, self._now, told=told)
+        if isinstance(choice, Wait):
+            count(f"dispatch.{choice.reason}")
+            none_yet = Departure(message, derive_id(message.created_at, message.id.hex(), 0), 0)
+            planned.delayed.append(Delayed(none_yet, choice.until, choice.reason))
+        else:
+            departures.setdefault(choice.provider, []).append(Departure(message, attempt_id, 1, code=choice.code))
 
     def _fates(
         self, shelf: Shelf, pending: Pending, messages: list[Message]
@@ -101,8 +117,16 @@ class Planner:
                     waiting.pop(fate.notice.id, None)
         return history, fates.values()
 
+    def _outlook(self, pending: Pending) -> Outlook:
+        """What the tenant's planner needs to know; the same for all of a batch but what came of earlier tries."""
+        tenant = pending.contact.tenant
+        known = self._outlooks.get(tenant)
+        if known is None or known.statuses is not pending.statuses:
+            known = self._outlooks[tenant] = self._routes.outlook(tenant, self._patience, pending.statuses)
+        return known
+
     def _plan_once(self, shelf: Shelf, pending: Pending, at: datetime) -> Plan:
-        outlook = Outlook(self._patience, pending.statuses)
+        outlook = self._outlook(pending)
         try:
             return plan(shelf.playbooks, pending.contact, pending.history, pending.notices, at, outlook)
         except Exception:
@@ -123,18 +147,40 @@ class Planner:
         return Plan(tuple(messages), tuple(fates), history)
 
 
-def lay_out(departures: Mapping[str, Sequence[Departure]], channels: Iterable[Channel], worker: int) -> list[Request]:
-    """Cut the departures of each provider into requests that it takes."""
-    sizes = {channel.name: channel.batch_max for channel in channels}
-    return [
-        Request(name, worker, list(mine[start : start + sizes[name]]))
-        for name, mine in departures.items()
-        for start in range(0, len(mine), sizes[name])
-    ]
+def lay_out(
+    departures: Mapping[str, Sequence[Departure]], channels: Mapping[str, Channel], worker: int
+) -> list[Request]:
+    """Cut the departures of each provider into requests that it takes, each with the name that it will have there."""
+    requests: list[Request] = []
+    for name, mine in departures.items():
+        channel = channels[name]
+        alike: dict[object, list[Departure]] = {}
+        for departure in mine:
+            alike.setdefault(channel.together(outgoing(departure)), []).append(departure)
+        for group in alike.values():
+            for start in range(0, len(group), channel.batch_max):
+                batch = group[start : start + channel.batch_max]
+                requests.append(Request(name, worker, [_named(one, batch[0], channel) for one in batch]))
+    return requests
 
 
-def _lane_of(message: Message) -> int:
-    return LANE_NUMBERS[message.lane]
+def outgoing(departure: Departure) -> Outgoing:
+    """An attempt as its channel is told of it."""
+    m = departure.message
+    return Outgoing(
+        departure.attempt_id, m.channel, m.to, m.text, m.subject, m.topic, m.template, m.slots, departure.code,
+        urgent=m.lane == "critical", marketing=m.marketing, ref=departure.ref, order_no=m.order_no,
+        valid_until=m.valid_until,
+    )  # fmt: skip
+
+
+def _named(departure: Departure, first: Departure, channel: Channel) -> Departure:
+    ref = channel.ref_of(first.attempt_id, outgoing(departure))
+    return msgspec.structs.replace(departure, ref=ref) if ref else departure
+
+
+def _lane_of(pair: tuple[Message, History]) -> int:
+    return LANE_NUMBERS[pair[0].lane]
 
 
 def _writable(message: Message) -> Message:

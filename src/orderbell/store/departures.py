@@ -9,7 +9,8 @@ Arrays come sorted by attempt id, so that transactions that settle the same mess
 
 LOOK = """
 SELECT EXISTS (SELECT FROM queue WHERE lane = ANY ($2::smallint[]) AND due_at <= $1) AS notices,
-    EXISTS (SELECT FROM message WHERE lane = ANY ($2::smallint[]) AND due_at <= $1 AND status = 'queued') AS queued
+    EXISTS (SELECT FROM message WHERE lane = ANY ($2::smallint[]) AND due_at <= $1 AND status = 'queued') AS queued,
+    coalesce((SELECT halted FROM halt), false) AS halted
 """
 
 # Plain SELECTs: put into an UPDATE, a LIMIT can take more rows than it says. One lane at a time, because only
@@ -20,6 +21,29 @@ FROM queue q JOIN contact c USING (tenant, contact)
 WHERE q.lane = $1 AND q.due_at <= $2 AND q.tenant = ANY ($4::text[])
 ORDER BY q.due_at LIMIT $3
 FOR NO KEY UPDATE OF c SKIP LOCKED
+"""
+
+# Which tenants have something due in a lane: from one to the next along the index, however many rows each of them has.
+TENANTS_DUE = """
+WITH RECURSIVE t (tenant) AS (
+    (SELECT tenant FROM queue WHERE lane = $1 ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT q.tenant FROM queue q WHERE q.lane = $1 AND q.tenant > t.tenant ORDER BY q.tenant LIMIT 1)
+    FROM t WHERE t.tenant IS NOT NULL
+)
+SELECT t.tenant FROM t WHERE t.tenant = ANY ($3::text[])
+    AND EXISTS (SELECT FROM queue q WHERE q.lane = $1 AND q.tenant = t.tenant AND q.due_at <= $2)
+"""
+
+CLAIM_SHARES = """
+SELECT found.tenant, found.contact, found.body, found.history
+FROM unnest($4::text[]) AS k (tenant), LATERAL (
+    SELECT q.tenant, q.contact, c.body, c.history
+    FROM queue q JOIN contact c USING (tenant, contact)
+    WHERE q.lane = $1 AND q.tenant = k.tenant AND q.due_at <= $2
+    ORDER BY q.due_at LIMIT $3
+    FOR NO KEY UPDATE OF c SKIP LOCKED
+) AS found
 """
 
 # Asked only when nothing could be claimed.
@@ -68,7 +92,8 @@ NOTICE_COLUMNS = (
 )  # fmt: skip
 MESSAGE_COLUMNS = (
     "tenant", "message_id", "order_no", "contact", "topic", "channel", "lane", "text", "body", "created_at", "told_at",
-    "valid_until", "status", "attempt_no", "attempt_id", "provider", "worker", "sending_at", "settled_at",
+    "valid_until", "status", "attempt_no", "attempt_id", "provider", "worker", "sending_at", "settled_at", "due_at",
+    "provider_ref", "detail",
 )  # fmt: skip
 
 # A notice has one fate. Should one be in the queue that has been planned before, nobody is told again.
@@ -77,12 +102,15 @@ DELETE FROM queue q USING notice n WHERE q.tenant = n.tenant AND q.notice_id = n
     AND q.lane = ANY ($2::smallint[]) AND q.due_at <= $1
 """
 
-CLAIM_WAITING = """
-SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at FROM message
-WHERE lane = $1 AND due_at <= $2 AND status = $5 AND provider = ANY ($4::text[])
+# What waits for another try may go to any provider; what is in doubt is a matter of the one that was tried.
+_WAITING = """
+SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at, tried, provider_ref, detail FROM message
+WHERE lane = $1 AND due_at <= $2 AND {}
 ORDER BY due_at LIMIT $3
 FOR UPDATE SKIP LOCKED
 """
+CLAIM_QUEUED = _WAITING.format("status = 'queued' AND channel = ANY ($4::text[])")
+CLAIM_UNKNOWN = _WAITING.format("status = 'unknown' AND provider = ANY ($4::text[])")
 
 MOVE = """
 WITH flying AS (
@@ -91,36 +119,113 @@ WITH flying AS (
     FROM unnest($1::bytea[], $2::text[], $3::bytea[]) AS f (flight, provider, attempts)
 )
 UPDATE message m SET status = n.status, attempt_id = n.attempt_id, attempt_no = n.attempt_no, due_at = n.due_at,
-    detail = n.detail, worker = CASE n.status WHEN 'sending' THEN $4::bigint ELSE m.worker END,
+    detail = n.detail, provider = n.provider, provider_ref = n.ref,
+    worker = CASE n.status WHEN 'sending' THEN $4::bigint ELSE m.worker END,
     sending_at = CASE n.status WHEN 'sending' THEN $5::timestamptz ELSE m.sending_at END,
     settled_at = CASE n.status WHEN 'failed' THEN $5 END
-FROM unnest($6::text[], $7::bytea[], $8::text[], $9::bytea[], $10::int[], $11::timestamptz[], $12::text[])
-    AS n (tenant, message_id, status, attempt_id, attempt_no, due_at, detail)
+FROM unnest($6::text[], $7::bytea[], $8::text[], $9::bytea[], $10::int[], $11::timestamptz[], $12::text[], $13::text[],
+            $14::text[])
+    AS n (tenant, message_id, status, attempt_id, attempt_no, due_at, detail, provider, ref)
 WHERE m.tenant = n.tenant AND m.message_id = n.message_id
 """
 
-# $7 is the worker that made the attempts, NULL for an answer to a look-up. An acceptance is the truth whoever
+# $8 is the worker that made the attempts, NULL for an answer to a look-up. An acceptance is the truth whoever
 # brings it; every other word counts only while nobody else has taken the attempt over.
 SETTLE = """
 WITH landed AS (
-    DELETE FROM flight WHERE flight = $9
+    DELETE FROM flight WHERE flight = $10
 ), settled AS (
-    UPDATE message m SET status = a.status, due_at = a.due_at, provider_ref = a.provider_ref, detail = a.detail,
-        settled_at = $8
-    FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
-        AS a (attempt_id, status, due_at, provider_ref, detail, outcome)
+    UPDATE message m SET status = a.status, due_at = a.due_at, detail = a.detail, settled_at = $9,
+        provider_ref = CASE a.provider_ref WHEN '' THEN m.provider_ref ELSE a.provider_ref END,
+        tried = CASE WHEN a.blames THEN ltrim(m.tried || ' ' || m.provider) ELSE m.tried END
+    FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+        AS a (attempt_id, status, due_at, provider_ref, detail, outcome, blames)
     WHERE m.attempt_id = a.attempt_id
-        AND CASE WHEN $7::bigint IS NULL THEN m.status = 'unknown'
+        AND CASE WHEN $8::bigint IS NULL THEN m.status = 'unknown'
             WHEN a.status = 'accepted' THEN m.status IN ('sending', 'unknown', 'queued')
-            ELSE m.status IN ('sending', 'unknown') AND m.worker = $7 END
-    RETURNING m.tenant, m.message_id, m.attempt_id, m.attempt_no, m.provider, m.sending_at, a.outcome, a.detail
+            ELSE m.status IN ('sending', 'unknown') AND m.worker = $8 END
+    RETURNING m.tenant, m.message_id, m.attempt_id, m.attempt_no, m.provider, m.sending_at, m.provider_ref, a.status,
+        a.outcome, a.detail
 ), tried AS (
     INSERT INTO attempt (tenant, attempt_id, message_id, attempt_no, provider, outcome, detail, started_at, ended_at)
-    SELECT tenant, attempt_id, message_id, attempt_no, provider, outcome, detail, sending_at, $8
+    SELECT tenant, attempt_id, message_id, attempt_no, provider, outcome, detail, sending_at, $9
     FROM settled WHERE outcome <> ''
     ON CONFLICT DO NOTHING
+), named AS (
+    INSERT INTO handle (provider, ref, attempt_id, at)
+    SELECT provider, provider_ref, attempt_id, $9 FROM settled
+    WHERE $12 AND provider_ref <> '' AND status IN ('accepted', 'unknown')
+    ON CONFLICT DO NOTHING
+), counted AS (
+    INSERT INTO tally AS t (provider, minute, accepted, failed)
+    SELECT $11, date_trunc('minute', $9::timestamptz), count(*) FILTER (WHERE status = 'accepted'),
+        count(*) FILTER (WHERE outcome <> '' OR status = 'unknown')
+    FROM settled HAVING count(*) > 0
+    ON CONFLICT (provider, minute) DO UPDATE SET accepted = t.accepted + excluded.accepted,
+        failed = t.failed + excluded.failed
 )
 SELECT count(*) FROM settled
+"""
+
+# The attempts of which a provider speaks by its own names.
+NAMED = "SELECT ref, attempt_id FROM handle WHERE provider = $1 AND ref = ANY ($2::text[])"
+
+KEEP_WORDS = """
+INSERT INTO receipt (provider, ref, delivered, detail, at)
+SELECT $1, * FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+# Those that have become known leave, and so do those that nobody will ever know.
+MATCH_WORDS = """
+WITH old AS (
+    DELETE FROM receipt WHERE heard_at < now() - $1::interval
+), known AS (
+    DELETE FROM receipt r USING handle h WHERE h.provider = r.provider AND h.ref = r.ref
+    RETURNING r.provider, h.attempt_id, r.delivered, r.ref, r.detail, r.at
+)
+SELECT * FROM known
+"""
+
+FORGET_HANDLES = """
+DELETE FROM handle WHERE ctid = ANY (ARRAY(SELECT ctid FROM handle WHERE at < $1 LIMIT 5000))
+"""
+
+FORGET_TALLIES = "DELETE FROM tally WHERE minute < $1"
+
+TALLIES = """
+SELECT provider, sum(accepted)::int AS accepted, sum(received)::int AS received,
+    coalesce(sum(delay_s) / nullif(sum(received), 0), 0) AS delay_s
+FROM tally WHERE minute > $1 AND minute <= $2 GROUP BY provider
+"""
+
+WORKERS = "SELECT greatest(count(*), 1) FROM worker WHERE lease_until > clock_timestamp()"
+
+HALT = "UPDATE halt SET halted = true, reason = $1, since = $2"
+RESUME = "UPDATE halt SET halted = false, reason = '', since = NULL"
+HALTED = "SELECT halted, reason, since FROM halt"
+
+# A cluster that was restored from a base backup goes on with another time line; one that was filled from a dump has
+# another identifier.
+NOTICE_RESTORE = """
+WITH cluster AS (
+    SELECT (SELECT system_identifier FROM pg_control_system())
+        || '/' || (SELECT timeline_id FROM pg_control_checkpoint()) AS name
+), known AS (
+    SELECT h.cluster <> '' AND h.cluster <> c.name AS restored FROM halt h, cluster c
+), put AS (
+    UPDATE halt SET cluster = (SELECT name FROM cluster),
+        halted = halted OR (SELECT restored FROM known),
+        reason = CASE WHEN (SELECT restored FROM known) THEN 'restored' ELSE reason END,
+        since = CASE WHEN (SELECT restored FROM known) THEN $1 ELSE since END
+)
+SELECT restored FROM known
+"""
+
+# Before the first message after a restore: each may have gone out in the time that this database does not know.
+DOUBT_ALL = """
+UPDATE message SET status = 'unknown', due_at = $1, detail = 'restored', settled_at = $1
+WHERE status IN ('queued', 'sending') AND provider <> ''
 """
 
 RECEIVE = """
@@ -131,7 +236,13 @@ WITH received AS (
         AS r (attempt_id, status, provider_ref, detail, at)
     WHERE m.attempt_id = r.attempt_id AND m.provider = $1
         AND (m.status IN ('sending', 'accepted', 'unknown') OR (m.status = 'queued' AND r.status = 'delivered'))
-    RETURNING m.channel, extract(epoch FROM r.at - m.sending_at)::float8 AS delay_s
+    RETURNING m.channel, m.sending_at, extract(epoch FROM r.at - m.sending_at)::float8 AS delay_s
+), counted AS (
+    INSERT INTO tally AS t (provider, minute, received, delay_s)
+    SELECT $1, date_trunc('minute', sending_at), count(*), sum(greatest(delay_s, 0)) FROM received
+    GROUP BY 2 ORDER BY 2
+    ON CONFLICT (provider, minute) DO UPDATE SET received = t.received + excluded.received,
+        delay_s = t.delay_s + excluded.delay_s
 )
 SELECT channel, count(*) AS receipts, percentile_disc(0.95) WITHIN GROUP (ORDER BY delay_s) AS delay_p95_s
 FROM received GROUP BY channel
@@ -194,10 +305,17 @@ FOR UPDATE OF f SKIP LOCKED
 DOUBT = """
 WITH looked_after AS (
     DELETE FROM flight WHERE flight = ANY ($5::bytea[])
+), doubted AS (
+    UPDATE message m SET status = 'unknown', due_at = d.due_at, detail = 'lease_over', settled_at = $1
+    FROM unnest($2::bytea[], $3::bigint[], $4::timestamptz[]) AS d (attempt_id, worker, due_at)
+    WHERE m.attempt_id = d.attempt_id AND m.worker = d.worker AND m.status = 'sending'
+    RETURNING m.provider, m.provider_ref, m.attempt_id
+), named AS (
+    INSERT INTO handle (provider, ref, attempt_id, at)
+    SELECT provider, provider_ref, attempt_id, $1 FROM doubted WHERE provider_ref <> ''
+    ON CONFLICT DO NOTHING
 )
-UPDATE message m SET status = 'unknown', due_at = d.due_at, detail = 'lease_over', settled_at = $1
-FROM unnest($2::bytea[], $3::bigint[], $4::timestamptz[]) AS d (attempt_id, worker, due_at)
-WHERE m.attempt_id = d.attempt_id AND m.worker = d.worker AND m.status = 'sending'
+SELECT count(*) FROM doubted
 """
 
 FORGET_LEASES = """

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 import asyncpg
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orderbell.core.events import ChannelName
 from orderbell.core.model import (
@@ -46,8 +47,15 @@ INBOX = "inbox"
 TRIES_MAX = 5
 ATTEMPT_ID_BYTES = 16
 REAPED_FLIGHTS_MAX = 100
+HANDLES_KEPT = timedelta(days=8)
+"""How long a receipt is waited for; the longest that a provider tries to deliver is three days."""
+
+TALLIES_KEPT = timedelta(days=31)
+WORDS_KEPT = timedelta(days=3)
+"""How long a receipt that nobody knows is kept; providers bring theirs within two days."""
+
 LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES)}
-_ALL_LANES = list(range(len(LANES)))
+ALL_LANES = tuple(range(len(LANES)))
 
 
 class Pending(Struct, frozen=True):
@@ -63,12 +71,19 @@ class Pending(Struct, frozen=True):
 
 
 class Departure(Struct, frozen=True):
-    """One attempt to hand over one message; `repeat` if the same attempt may have been taken before."""
+    """One attempt to hand over one message; `repeat` if the same attempt may have been taken before.
+
+    `ref` is by what the provider will speak of it, where that is known already; `code` its approved template;
+    `tried` are the providers that failed the message before.
+    """
 
     message: Message
     attempt_id: bytes
     attempt_no: int
     repeat: bool = False
+    ref: str = ""
+    code: str = ""
+    tried: tuple[str, ...] = ()
 
 
 class Request(Struct, frozen=True):
@@ -84,32 +99,48 @@ class Request(Struct, frozen=True):
         return self.departures[0].attempt_id
 
 
+class Delayed(Struct, frozen=True):
+    """A message that no provider may carry yet, from when one may, and why it waits."""
+
+    departure: Departure
+    due_at: datetime
+    detail: str
+
+
 class Planned(Struct):
     """What a batch of plans comes to.
 
     `fates` are the final ones, each with the moment of its plan; `held` go back to the queue with their new time;
-    `inbox` are delivered by being written; `histories` replace what the contacts had heard.
+    `inbox` are delivered by being written; `delayed` wait for a provider; `histories` replace what the contacts had
+    heard.
     """
 
     fates: list[tuple[Fate, datetime]] = []
     held: list[Notice] = []
     requests: list[Request] = []
     inbox: list[Departure] = []
+    delayed: list[Delayed] = []
     histories: dict[Key, History] = {}
 
 
 class Waiting(Struct, frozen=True):
-    """A message that waits for something: another try (`queued`) or certainty (`unknown`)."""
+    """A message that waits for something: another try (`queued`) or certainty (`unknown`).
+
+    `tried` are the providers that failed it, `ref` is by what the last of them speaks of it.
+    """
 
     message: Message
     attempt_id: bytes
     attempt_no: int
     provider: str
     sending_at: datetime
+    tried: tuple[str, ...] = ()
+    ref: str = ""
+    detail: str = ""
 
 
 class Move(Struct, frozen=True):
-    """Where a waiting message goes: a new try, the end, or more waiting."""
+    """Where a waiting message goes: a new try at a provider, the end, or more waiting."""
 
     waiting: Waiting
     status: Status
@@ -117,6 +148,9 @@ class Move(Struct, frozen=True):
     attempt_no: int
     due_at: datetime | None = None
     detail: str = ""
+    provider: str = ""
+    ref: str = ""
+    code: str = ""
 
 
 class Moves(Struct):
@@ -127,7 +161,10 @@ class Moves(Struct):
 
 
 class Settlement(Struct, frozen=True):
-    """What an answer makes of a message; `outcome` is kept with the attempt, empty if the attempt is still open."""
+    """What an answer makes of a message; `outcome` is kept with the attempt, empty if the attempt is still open.
+
+    `blames` the provider: it is not drawn again for this message while another one is left.
+    """
 
     attempt_id: bytes
     status: Status
@@ -135,10 +172,14 @@ class Settlement(Struct, frozen=True):
     provider_ref: str = ""
     detail: str = ""
     outcome: str = ""
+    blames: bool = False
 
 
 class Word(Struct, frozen=True):
-    """A provider's final word on an attempt, by receipt; `at` is the provider's time."""
+    """A provider's final word on an attempt, by receipt; `at` is the provider's time.
+
+    The attempt is named by its id, or, where that is empty, by the provider's reference alone.
+    """
 
     attempt_id: bytes
     delivered: bool
@@ -166,13 +207,24 @@ class Claim(Struct, frozen=True):
     limit: int
     names: list[str]
     worker: int
+    lanes: Sequence[int] = ALL_LANES
 
 
 class Look(Struct, frozen=True):
-    """Whether anything is due now."""
+    """Whether anything is due now, and whether sending is halted."""
 
     notices: bool
     queued: bool
+    halted: bool = False
+
+
+class Tally(Struct, frozen=True):
+    """What became lately of the messages of a provider: taken, confirmed by receipts, and the mean delay of those."""
+
+    provider: str
+    accepted: int
+    received: int
+    delay_s: float
 
 
 class Ledger:
@@ -185,14 +237,14 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._pool, self._vault = store.pool, store.vault
 
-    async def look(self, now: datetime) -> Look:
+    async def look(self, now: datetime, lanes: Sequence[int] = ALL_LANES) -> Look:
         """Say whether anything is due: cheaper than claiming it in vain."""
-        row = await self._tried(lambda c: c.fetchrow(sql.LOOK, now, _ALL_LANES))
+        row = await self._tried(lambda c: c.fetchrow(sql.LOOK, now, lanes))
         return Look(**row) if row is not None else Look(notices=False, queued=False)
 
     async def next_due_at(self, tenants: Iterable[str]) -> datetime | None:
         """When the first notice or queued message falls due."""
-        due_at: datetime | None = await self._tried(lambda c: c.fetchval(sql.NEXT_DUE, _ALL_LANES, list(tenants)))
+        due_at: datetime | None = await self._tried(lambda c: c.fetchval(sql.NEXT_DUE, ALL_LANES, list(tenants)))
         return due_at
 
     async def plan_due(self, claim: Claim, plan: Callable[[list[Pending]], Planned]) -> Planned:
@@ -204,7 +256,7 @@ class Ledger:
         try:
             return await self._tried(lambda c: self._plan_due(c, claim, plan))
         except asyncpg.UniqueViolationError:
-            done = await self._tried(lambda c: c.execute(sql.DROP_PLANNED, claim.now, _ALL_LANES))
+            done = await self._tried(lambda c: c.execute(sql.DROP_PLANNED, claim.now, claim.lanes))
             count("dispatch.planned_before", int(done.rpartition(" ")[2]))
             return await self._tried(lambda c: self._plan_due(c, claim, plan))
 
@@ -215,13 +267,20 @@ class Ledger:
         return await self._tried(lambda c: self._claim_waiting(c, status, claim, decide))
 
     async def settle(
-        self, request: Request | None, provider: str, settlements: Sequence[Settlement], now: datetime
+        self,
+        request: Request | None,
+        provider: str,
+        settlements: Sequence[Settlement],
+        now: datetime,
+        *,
+        named: bool = False,
     ) -> tuple[int, int]:
         """Write the answers to a request, or to a look-up where it is None.
 
+        `named`: the provider will speak of these attempts by its own references, which are kept to find them again.
         Returns how many counted, and how many acceptances came for attempts that had been given up.
         """
-        return await self._tried(lambda c: _settle(c, request, provider, settlements, now))
+        return await self._tried(lambda c: _settle(c, request, provider, settlements, now, named=named))
 
     async def receipt_cursor(self, provider: str, worker: int) -> str | None:
         """How far the receipts have been read; None while another worker reads them."""
@@ -241,6 +300,62 @@ class Ledger:
         been given up.
         """
         return await self._tried(lambda c: _receive(c, provider, words, cursor, after, learn=learn))
+
+    async def take_words(self, provider: str, words: Sequence[Word], *, learn: bool = True) -> tuple[int, int]:
+        """Write receipts that a provider brought by itself; those that nobody knows yet are kept for `match_words`.
+
+        Returns how many messages changed, and how many words were of attempts that had been given up.
+        """
+        return await self._tried(lambda c: _take_words(c, provider, words, learn=learn))
+
+    async def match_words(self, *, learn: bool = True) -> int:
+        """Write the receipts that came before the answers which say whose they are; returns how many there were."""
+        return await self._tried(lambda c: _match_words(c, learn=learn))
+
+    async def attempts_named(self, provider: str, refs: Sequence[str]) -> dict[str, bytes]:
+        """The attempts of which a provider speaks by these references."""
+        found = await self._tried(lambda c: c.fetch(sql.NAMED, provider, list(refs)))
+        return {row["ref"]: row["attempt_id"] for row in found}
+
+    async def tallies(self, now: datetime, since: timedelta, until: timedelta) -> list[Tally]:
+        """What became of the messages of each provider that were taken between two ages."""
+        found = await self._tried(lambda c: c.fetch(sql.TALLIES, now - since, now - until))
+        return [Tally(**row) for row in found]
+
+    async def tidy(self, now: datetime) -> None:
+        """Forget by what names providers spoke of attempts that are long settled, and counts of long ago."""
+        await self._tried(lambda c: c.execute(sql.FORGET_HANDLES, now - HANDLES_KEPT))
+        await self._tried(lambda c: c.execute(sql.FORGET_TALLIES, now - TALLIES_KEPT))
+
+    async def worker_count(self) -> int:
+        """How many workers hold a lease."""
+        count_: int = await self._tried(lambda c: c.fetchval(sql.WORKERS))
+        return count_
+
+    async def halt(self, reason: str, now: datetime) -> None:
+        """Stop sending, on every worker, until `resume`."""
+        await self._tried(lambda c: c.execute(sql.HALT, reason, now))
+
+    async def resume(self) -> None:
+        """Let sending go on."""
+        await self._tried(lambda c: c.execute(sql.RESUME))
+
+    async def halted(self) -> tuple[bool, str, datetime | None]:
+        """Whether sending is halted, why, and since when."""
+        row = await self._tried(lambda c: c.fetchrow(sql.HALTED))
+        return (row["halted"], row["reason"], row["since"]) if row is not None else (False, "", None)
+
+    async def notice_restore(self, now: datetime) -> bool:
+        """Halt sending if this database has been restored from a backup since it last ran; returns whether it has.
+
+        What was sent after the backup looks unsent here: sent again blindly, it would be told twice.
+        """
+        return bool(await self._tried(lambda c: c.fetchval(sql.NOTICE_RESTORE, now)))
+
+    async def doubt_everything(self, now: datetime) -> int:
+        """Make everything unknown that waits for a try or is on its way; returns how many messages."""
+        done = await self._tried(lambda c: c.execute(sql.DOUBT_ALL, now))
+        return int(done.rpartition(" ")[2])
 
     async def take_lease(self, name: str, lease: timedelta) -> int:
         """Become a worker, for the length of a lease by the database's clock; returns its number."""
@@ -293,6 +408,9 @@ class Ledger:
         messages += [
             self._message_row(d, claim, "sending", sent.provider) for sent in planned.requests for d in sent.departures
         ]
+        messages += [
+            self._message_row(one.departure, claim, "queued", "", one.due_at, one.detail) for one in planned.delayed
+        ]
         await connection.execute(
             sql.WRITE_PLAN,
             *columns((row[:3] for row in fates), 3),
@@ -309,9 +427,9 @@ class Ledger:
     ) -> dict[Key, Pending]:
         pendings: dict[Key, Pending] = {}
         rest = claim.limit
-        for lane in _ALL_LANES:
+        for lane in claim.lanes:
             if rest > 0:
-                found = await connection.fetch(sql.CLAIM_CONTACTS, lane, claim.now, rest, claim.names)
+                found = await self._fair_share(connection, lane, claim, rest)
                 rest -= len(found)
                 for tenant, name, body, heard in found:
                     if (tenant, name) not in pendings:
@@ -320,9 +438,20 @@ class Ledger:
                         pendings[tenant, name] = Pending(contact, history, [], statuses)
         return pendings
 
+    async def _fair_share(
+        self, connection: Connection, lane: int, claim: Claim, limit: int
+    ) -> Sequence[asyncpg.Record]:
+        """Claim what is due in a lane: the same share of every tenant, so that nobody waits for a neighbour's flood."""
+        if len(claim.names) > 1:
+            due = [row["tenant"] for row in await connection.fetch(sql.TENANTS_DUE, lane, claim.now, claim.names)]
+            if len(due) > 1:
+                share = max(limit // len(due), 1)
+                return await connection.fetch(sql.CLAIM_SHARES, lane, claim.now, share, due[:limit])
+        return await connection.fetch(sql.CLAIM_CONTACTS, lane, claim.now, limit, claim.names)
+
     async def _introduce_strangers(self, connection: Connection, claim: Claim) -> None:
         """Give contacts that have notices but no row their row: it is the lock, and everybody has an inbox."""
-        found = await connection.fetch(sql.STRANGERS, claim.now, _ALL_LANES, claim.limit, claim.names)
+        found = await connection.fetch(sql.STRANGERS, claim.now, claim.lanes, claim.limit, claim.names)
         strangers = [Contact(tenant, name) for tenant, name in sorted({(row[0], row[1]) for row in found})]
         if strangers:
             count("dispatch.strangers", len(strangers))
@@ -332,12 +461,15 @@ class Ledger:
         self, connection: Connection, status: str, claim: Claim, decide: Callable[[list[Waiting]], Moves]
     ) -> Moves:
         waiting: list[Waiting] = []
-        for lane in _ALL_LANES:
+        query = sql.CLAIM_QUEUED if status == "queued" else sql.CLAIM_UNKNOWN
+        for lane in claim.lanes:
             rest = claim.limit - len(waiting)
             if rest > 0:
-                found = await connection.fetch(sql.CLAIM_WAITING, lane, claim.now, rest, claim.names, status)
-                for tenant, name, body, *others in found:
-                    waiting.append(Waiting(decode_message(self._vault.open(tenant, name, body)), *others))
+                found = await connection.fetch(query, lane, claim.now, rest, claim.names)
+                for tenant, name, body, attempt_id, no, provider, at, tried, ref, detail in found:
+                    message = decode_message(self._vault.open(tenant, name, body))
+                    one = Waiting(message, attempt_id, no, provider, at, tuple(tried.split()), ref, detail)
+                    waiting.append(one)
         if not waiting:
             return Moves()
         decided = decide(waiting)
@@ -346,17 +478,25 @@ class Ledger:
             *columns((_flight_row(request) for request in decided.requests), 3),
             claim.worker,
             claim.now,
-            *columns((_move_row(move) for move in decided.moves), 7),
+            *columns((_move_row(move) for move in decided.moves), 9),
         )
         return decided
 
-    def _message_row(self, departure: Departure, claim: Claim, status: Status, provider: str) -> tuple[object, ...]:
+    def _message_row(
+        self,
+        departure: Departure,
+        claim: Claim,
+        status: Status,
+        provider: str,
+        due_at: datetime | None = None,
+        detail: str = "",
+    ) -> tuple[object, ...]:
         m = departure.message
         return (
             m.tenant, m.id, m.order_no, m.contact, m.topic, m.channel, LANE_NUMBERS[m.lane], m.text,
             self._vault.seal(m.tenant, m.id, encode_state(m)), m.created_at, m.told_at, m.valid_until, status,
             departure.attempt_no, departure.attempt_id, provider, claim.worker, claim.now,
-            claim.now if status == "delivered" else None,
+            claim.now if status == "delivered" else None, due_at, departure.ref, detail,
         )  # fmt: skip
 
     async def _tried(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
@@ -387,12 +527,18 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
 
 
 async def _settle(
-    connection: Connection, request: Request | None, provider: str, settlements: Sequence[Settlement], now: datetime
+    connection: Connection,
+    request: Request | None,
+    provider: str,
+    settlements: Sequence[Settlement],
+    now: datetime,
+    *,
+    named: bool,
 ) -> tuple[int, int]:
-    rows = [(s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome) for s in settlements]
+    rows = [(s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome, s.blames) for s in settlements]
     rows.sort(key=lambda row: row[0])
     worker, flight = (request.worker, request.id) if request is not None else (None, None)
-    counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 6), worker, now, flight)
+    counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 7), worker, now, flight, provider, named)
     if counted == len(rows):
         return counted, 0
     accepted = sorted(s.attempt_id for s in settlements if s.status == "accepted")
@@ -410,6 +556,10 @@ async def _receive(
     # The cursor first: its row also keeps two readers apart.
     if await connection.execute(sql.MOVE_CURSOR, provider, after, cursor) != "UPDATE 1":
         return None
+    return await _write_words(connection, provider, words, learn=learn)
+
+
+async def _write_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:
     first = {word.attempt_id: word for word in reversed(words)}  # the first word on an attempt is final
     rows = sorted(
         (w.attempt_id, "delivered" if w.delivered else "failed", w.provider_ref, w.detail, w.at) for w in first.values()
@@ -425,6 +575,33 @@ async def _receive(
     )
 
 
+async def _take_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:
+    refs = sorted({word.provider_ref for word in words if not word.attempt_id and word.provider_ref})
+    known = {row["ref"]: row["attempt_id"] for row in await connection.fetch(sql.NAMED, provider, refs)} if refs else {}
+    early = [w for w in words if not w.attempt_id and w.provider_ref and w.provider_ref not in known]
+    if early:
+        rows = sorted({(w.provider_ref, w.delivered): (w.detail, w.at) for w in early}.items())
+        kept = [(*key, *rest) for key, rest in rows]
+        await connection.execute(sql.KEEP_WORDS, provider, *columns(kept, 4))
+        count("dispatch.receipts_early", len(kept))
+    mine = [
+        replace(w, attempt_id=w.attempt_id or known[w.provider_ref])
+        for w in words
+        if w.attempt_id or w.provider_ref in known
+    ]
+    return await _write_words(connection, provider, mine, learn=learn) if mine else (0, 0)
+
+
+async def _match_words(connection: Connection, *, learn: bool) -> int:
+    found = await connection.fetch(sql.MATCH_WORDS, WORDS_KEPT)
+    by_provider: dict[str, list[Word]] = {}
+    for provider, attempt_id, delivered, ref, detail, at in found:
+        by_provider.setdefault(provider, []).append(Word(attempt_id, delivered, ref, detail, at))
+    for provider, words in sorted(by_provider.items()):
+        await _write_words(connection, provider, words, learn=learn)
+    return len(found)
+
+
 async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple[bytes, str]]) -> int:
     if not rows:
         return 0
@@ -438,8 +615,8 @@ async def _doubt(connection: Connection, grace: timedelta, now: datetime, ask_at
         return 0
     rows = [(own, worker, ask_at.get(provider, now)) for _, worker, provider, ids in flights for own in _cut(ids)]
     rows.sort(key=lambda row: row[0])
-    done = await connection.execute(sql.DOUBT, now, *columns(rows, 3), [row["flight"] for row in flights])
-    return int(done.rpartition(" ")[2])
+    found: int = await connection.fetchval(sql.DOUBT, now, *columns(rows, 3), [row["flight"] for row in flights])
+    return found
 
 
 def _cut(ids: bytes) -> Iterable[bytes]:
@@ -460,4 +637,7 @@ def _flight_row(request: Request) -> tuple[object, ...]:
 
 def _move_row(move: Move) -> tuple[object, ...]:
     message = move.waiting.message
-    return (message.tenant, message.id, move.status, move.attempt_id, move.attempt_no, move.due_at, move.detail)
+    return (
+        message.tenant, message.id, move.status, move.attempt_id, move.attempt_no, move.due_at, move.detail,
+        move.provider or move.waiting.provider, move.ref if move.status == "sending" else move.waiting.ref,
+    )  # fmt: skip

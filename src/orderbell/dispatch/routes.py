@@ -1,0 +1,260 @@
+"""The way to each provider: who may carry what, how well they are, and how quickly messages may leave for them.
+
+The arithmetic is that of `core/routing.py`; here stand the values that change while a process runs. Each process learns
+from its own answers, and from the receipts of all (they are counted in the database).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from msgspec import Struct
+
+from orderbell.channels.protocol import Answer, Channel, Outcome, ReceiptsBy, Scope
+from orderbell.core import routing
+from orderbell.core.events import ChannelName
+from orderbell.core.model import Message, Outlook
+from orderbell.observe import count
+from orderbell.store.ledger import INBOX, Tally
+
+LOST_SHARE = 0.5
+"""A provider that confirms less than this share of its messages loses traffic for it."""
+
+CONFIRMED_MIN = 20
+"""Messages from which on missing receipts mean something."""
+
+PACE_AHEAD = timedelta(milliseconds=100)
+"""So much of what a second allows may leave at once: messages come in batches."""
+
+_FAILED = frozenset({Outcome.RETRY_LATER, Outcome.NOT_SENT, Outcome.UNKNOWN})
+
+
+class Terms(Struct, frozen=True):
+    """On what terms a shop uses a provider.
+
+    `weight` is its part of the traffic while all are well. `tenants` and `prefixes` (of addresses, such as `+86`) say
+    for whom and where to it may be used; empty: for all.
+    """
+
+    weight: float = 1.0
+    tenants: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+
+class Change(Struct, frozen=True):
+    """A breaker that opened or closed, for the staff to know."""
+
+    provider: str
+    state: routing.State
+    reason: str
+    detail: str = ""
+
+
+class Choice(Struct, frozen=True):
+    """Where a message goes now: the provider, and its code of the approved template."""
+
+    provider: str
+    code: str = ""
+
+
+class Wait(Struct, frozen=True):
+    """Nobody may carry the message before then, and why."""
+
+    until: datetime
+    reason: str
+
+
+RETRY_LATER = timedelta(seconds=30)
+"""When to look again for a provider of a message that none can carry now."""
+
+
+class Routes:
+    """All providers of an installation, and what is known of them now.
+
+    Args:
+        channels: The providers, each with a name of its own.
+        terms: How they may be used, by name; without any, for everything and everybody.
+        now: The moment at which all of them count as well.
+        changed: Is told when a breaker opens or closes.
+    """
+
+    def __init__(
+        self,
+        channels: Iterable[Channel],
+        now: datetime,
+        terms: Mapping[str, Terms] | None = None,
+        changed: Callable[[Change], None] = lambda _: None,
+    ) -> None:
+        self.channels = {channel.name: channel for channel in channels}
+        self._terms = {name: (terms or {}).get(name, Terms()) for name in self.channels}
+        self._health = {name: routing.Health(now) for name in self.channels}
+        self._changed = changed
+        self._carriers: dict[str, list[Channel]] = {}
+        for channel in self.channels.values():
+            for carried in channel.carries - {INBOX}:
+                self._carriers.setdefault(carried, []).append(channel)
+        self._codes: dict[str, dict[str, str]] = {}
+        self._paces: dict[str, routing.Pace] = {}
+        self.set_workers(1)
+
+    @property
+    def open(self) -> list[ChannelName]:
+        """The channels that some provider carries, and the inbox."""
+        return [*cast("list[ChannelName]", list(self._carriers)), "inbox"]
+
+    @property
+    def health(self) -> Mapping[str, routing.Health]:
+        """What is known of each provider."""
+        return self._health
+
+    def set_workers(self, worker_count: int) -> None:
+        """Share what providers allow in a second with the other processes that send."""
+        for name, channel in self.channels.items():
+            if channel.limits.per_second:
+                rate = channel.limits.per_second / worker_count
+                old = self._paces.get(name)
+                self._paces[name] = routing.Pace(rate, old.next_at if old else self._health[name].at)
+
+    def set_templates(self, codes: Mapping[str, Mapping[str, str]]) -> None:
+        """Take over the approved templates: by provider, by text, its code."""
+        self._codes = {name: dict(found) for name, found in codes.items()}
+
+    def outlook(self, tenant: str, patience: Mapping[ChannelName, timedelta], statuses: Mapping[bytes, str]) -> Outlook:
+        """What the planner of a tenant needs to know."""
+        carriers = {
+            channel: [one for one in found if self._serves(one.name, tenant)]
+            for channel, found in self._carriers.items()
+        }
+        open_ = {channel: wait for channel, wait in patience.items() if channel == INBOX or carriers.get(channel)}
+        templated = {channel for channel, found in carriers.items() if any(one.needs_template for one in found)}
+        approved = {
+            channel: _Approved([self._codes.get(one.name, {}) for one in found])
+            for channel, found in carriers.items()
+            if found and all(one.needs_template for one in found)
+        }
+        silent = {c for c, found in carriers.items() if found and all(o.receipts_by is ReceiptsBy.NONE for o in found)}
+        names = cast("Callable[[Iterable[str]], frozenset[ChannelName]]", frozenset)
+        return Outlook(
+            open_, statuses, names(templated), cast("Mapping[ChannelName, _Approved]", approved), names(silent)
+        )
+
+    def choose(
+        self,
+        message: Message,
+        key: bytes,
+        now: datetime,
+        tried: Sequence[str] = (),
+        told: Sequence[datetime] = (),
+        *,
+        paced: bool = True,
+    ) -> Choice | Wait:
+        """Draw a provider for a message; `told` are the times at which its address was written to, the oldest first.
+
+        A provider in `tried` failed this message and is not drawn while another one is left. One that is not `paced`
+        has had its place reserved before.
+        """
+        able = [one for one in self._carriers.get(message.channel, ()) if self._can_carry(one, message)]
+        if not able:
+            return Wait(now + RETRY_LATER, "no_provider")
+        fresh = [one for one in able if one.name not in tried] or able
+        well = [one for one in fresh if routing.is_open_to(self._faded(one.name, now), now)]
+        if not well:
+            # what failed it once is still better than nobody, when it is well and the others are not
+            well = [one for one in able if routing.is_open_to(self._faded(one.name, now), now)]
+        if not well:
+            return Wait(self._opens_at(able, now), "providers_away")
+        free = [one for one in well if routing.free_at(list(told), one.limits.per_recipient, now) is None]
+        if not free:
+            times = [routing.free_at(list(told), one.limits.per_recipient, now) for one in well]
+            return Wait(min(at for at in times if at is not None), "recipient_limit")
+        routes = [
+            routing.Route(one.name, self._terms[one.name].weight, one.price_millifen, self._health[one.name])
+            for one in free
+        ]
+        name = routing.draw(routes, key)
+        leaves_at = self._reserve(name, now) if paced else now
+        if leaves_at > now + PACE_AHEAD:
+            return Wait(leaves_at, "paced")
+        if self._health[name].state == "half_open":
+            self._health[name] = routing.begin_trial(self._health[name], now)
+        return Choice(name, self._code(self.channels[name], message))
+
+    def another(self, message: Message, tried: Sequence[str], now: datetime) -> bool:
+        """Whether somebody else could carry a message at once."""
+        return any(
+            self._can_carry(one, message) and routing.is_open_to(self._faded(one.name, now), now)
+            for one in self._carriers.get(message.channel, ())
+            if one.name not in tried
+        )
+
+    def saw(self, provider: str, answers: Sequence[Answer], now: datetime) -> None:
+        """Learn from the answers to a request."""
+        before = self._health[provider]
+        accepted = sum(answer.outcome is Outcome.ACCEPTED for answer in answers)
+        failed = sum(answer.outcome in _FAILED for answer in answers)
+        health = routing.saw(before, now, accepted, failed)
+        for answer in answers:
+            if answer.outcome is Outcome.CHANNEL_DOWN:
+                pause = max(routing.ACCOUNT_PAUSE, timedelta(seconds=answer.retry_after_s))
+                health = routing.trip(health, now, "account", pause)
+            elif answer.outcome is Outcome.THROTTLED and answer.scope is Scope.PROVIDER:
+                health = routing.trip(health, now, "throttled", timedelta(seconds=max(answer.retry_after_s, 1.0)))
+        self._health[provider] = health
+        if health.state not in {before.state, "half_open"}:
+            count(f"dispatch.breaker_{health.state}")
+            detail = next((a.detail for a in answers if a.outcome is not Outcome.ACCEPTED), "")
+            self._changed(Change(provider, health.state, health.reason or before.reason, detail))
+
+    def heard(self, tallies: Iterable[Tally]) -> None:
+        """Learn from the receipts of the last minutes."""
+        for tally in tallies:
+            channel = self.channels.get(tally.provider)
+            if channel is None or channel.receipts_by is ReceiptsBy.NONE:
+                continue
+            part = tally.received / tally.accepted if tally.accepted >= CONFIRMED_MIN else 1.0
+            confirmed = 1.0 if part >= LOST_SHARE else max(part, 0.05)
+            self._health[tally.provider] = routing.heard(self._health[tally.provider], confirmed, tally.delay_s)
+
+    def _faded(self, name: str, now: datetime) -> routing.Health:
+        health = self._health[name] = routing.fade(self._health[name], now)
+        return health
+
+    def _opens_at(self, able: Sequence[Channel], now: datetime) -> datetime:
+        times = [self._health[one.name].retry_at for one in able]
+        later = [at for at in times if at is not None and at > now]
+        return min(later, default=now + routing.TRIAL_PATIENCE)
+
+    def _reserve(self, name: str, now: datetime) -> datetime:
+        pace = self._paces.get(name)
+        if pace is None:
+            return now
+        self._paces[name], at = routing.reserve(pace, now)
+        return at
+
+    def _serves(self, name: str, tenant: str) -> bool:
+        tenants = self._terms[name].tenants
+        return not tenants or tenant in tenants
+
+    def _can_carry(self, channel: Channel, message: Message) -> bool:
+        terms = self._terms[channel.name]
+        return (
+            self._serves(channel.name, message.tenant)
+            and (not terms.prefixes or message.to.startswith(terms.prefixes))
+            and channel.takes(message.to)
+            and (not channel.needs_template or bool(self._code(channel, message)))
+        )
+
+    def _code(self, channel: Channel, message: Message) -> str:
+        if not channel.needs_template:
+            return ""
+        return self._codes.get(channel.name, {}).get(message.template, "")
+
+
+class _Approved:
+    """The texts that at least one of some providers has approved."""
+
+    def __init__(self, codes: Sequence[Mapping[str, str]]) -> None:
+        self._codes = codes
+
+    def __contains__(self, text: object) -> bool:
+        return any(text in codes for codes in self._codes)
