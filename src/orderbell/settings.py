@@ -34,6 +34,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `share_port`: several `orderbell web` listen on one port.
     `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`. `playbooks_dir` names a folder of playbook
     files that are laid beside those that ship; one of the same name takes the place of the shipped one.
+    `providers_file` names the providers that carry messages (docs/channels.md); empty: the sandbox alone.
+    `public_url` is how providers reach this installation from outside, such as `https://bell.example`.
     `secret_key` (64 hex digits, or 32 bytes in base64) seals personal data; empty: `secret.key` in `data_dir`, made at
     the first start.
     """
@@ -47,6 +49,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sandbox_url: str = ""
     sandbox_port: Port = 8471
     playbooks_dir: str = ""
+    providers_file: str = ""
+    public_url: str = ""
     secret_key: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"

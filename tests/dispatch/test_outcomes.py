@@ -85,6 +85,7 @@ async def test_refusal_for_now(house: House, outcome: Outcome, first_s: float) -
     dispatcher = house.dispatcher(channel)
     await house.put(notice("paid"))
     for attempt_no in (1, 2):
+        waited_s = 0.0
         while len(channel.got) < attempt_no:  # while the breaker is open, it waits on
             assert await dispatcher.step() == 1
             assert await house.statuses() == ["queued"]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,15 @@ from pathlib import Path
 from orderbell.app.clock import Clock, system_clock
 from orderbell.app.database import open_database, open_store
 from orderbell.app.explaining import Explainer
+from orderbell.app.hearing import Hearing, Submit
+from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.channels.protocol import Channel, ChannelUnavailable
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Answer, Event
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
+from orderbell.dispatch.receiving import Receiver
+from orderbell.dispatch.routes import Routes
 from orderbell.engine import Intake, IntakeBusy, Timers
 from orderbell.errors import OrderBellError, SettingsInvalid
 from orderbell.insight.explain import Explanation
@@ -23,6 +27,7 @@ from orderbell.playbooks import load_shelf
 from orderbell.sandbox.server import running
 from orderbell.serving import serving
 from orderbell.settings import Settings
+from orderbell.sources.callbacks import Caller, callbacks_route
 from orderbell.sources.events import events_route
 from orderbell.sources.replies import replies_route
 from orderbell.store import embedded
@@ -30,6 +35,8 @@ from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.ledger import Ledger
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
+from orderbell.store.sharing import SharedByAll
+from orderbell.store.templates import Templates
 from orderbell.store.tenants import add_tenant, read_shelves
 from orderbell.web.access import keyed
 from orderbell.web.explaining import explain_routes
@@ -51,6 +58,8 @@ class Platform:
     sandbox_url: str = ""
     intake: Intake | None = None
     dispatcher: Dispatcher | None = None
+    providers: Sequence[ProviderSpec] = ()
+    channels: dict[str, Channel] = field(default_factory=dict)
 
     async def add_tenant(self, tenant: str, shelf: Shelf | None = None) -> str:
         """Add a tenant, known from now on, and make an API key for it; the key is shown only here."""
@@ -81,6 +90,8 @@ async def open_platform(
         shelf = load_shelf(settings.playbooks_dir)
         platform = Platform(settings, store, await read_shelves(store.pool, shelf.playbooks), shelf)
         await stack.enter_async_context(_background(_watch_tenants(platform)))
+        if settings.providers_file and channels is None:
+            _open_providers(stack, platform, now)
         if worker:
             await _start_worker(stack, platform, now, channels, patience)
         if web:
@@ -96,7 +107,7 @@ async def _start_worker(
     patience: timedelta | None,
 ) -> None:
     settings = platform.settings
-    if channels is None:
+    if channels is None and not platform.providers:
         platform.sandbox_url = settings.sandbox_url or await stack.enter_async_context(_own_sandbox(settings))
         sandbox = SandboxChannel(platform.sandbox_url)
         stack.push_async_callback(sandbox.close)
@@ -104,7 +115,12 @@ async def _start_worker(
     timers = Timers(platform.store, platform.shelves, now=now)
     store, shelves = platform.store, platform.shelves
     report = partial(store.turn, shelves)
-    platform.dispatcher = Dispatcher(Ledger(store), shelves, channels, now=now, patience=patience, report=report)
+    terms = {one.name: one.terms for one in platform.providers}
+    routes = Routes(platform.channels.values() if channels is None else channels, now(), terms)
+    platform.dispatcher = Dispatcher(
+        Ledger(store), shelves, routes, now=now, patience=patience, report=report,
+        templates=Templates(store).approved, inbound=_hearing(platform, report, now).inbound,
+    )  # fmt: skip
     await stack.enter_async_context(_until_closed(platform.dispatcher))
     await stack.enter_async_context(_until_closed(timers))
 
@@ -139,12 +155,33 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
     ]
     stories = explain_routes(Explainer(store, shelf_of), Explanation)
     events = events_route(submit, ring.tenant_of, now, busy=IntakeBusy)
-    site = create_site([events, keyed([*people, *stories], ring.tenant_of)], missing)
+    callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
+    callbacks = callbacks_route(callers, _hearing(platform, submit, now).keep, settings.public_url)
+    site = create_site([events, callbacks, keyed([*people, *stories], ring.tenant_of)], missing)
     try:
         serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)
     except OSError as problem:
         raise _port_taken("port", settings.host, settings.port, problem) from None
+
+
+def _open_providers(stack: AsyncExitStack, platform: Platform, now: Clock) -> None:
+    """Make the channels that the file of providers names; both halves need them, to send and to hear."""
+    platform.providers = read_providers(Path(platform.settings.providers_file))
+    for spec in platform.providers:
+        channel = spec.open(now, SharedByAll(platform.store, spec.name, now))
+        stack.push_async_callback(channel.close)
+        platform.channels[spec.name] = channel
+
+
+def _hearing(platform: Platform, submit: Submit, now: Clock) -> Hearing:
+    store = platform.store
+    receiver = Receiver(Ledger(store), now, submit)
+    return Hearing(
+        receiver, Templates(store), partial(People, store), shelves=platform.shelves, submit=submit, now=now,
+        tenants_of={one.name: one.terms.tenants for one in platform.providers},
+        shared_of=lambda name: SharedByAll(store, name, now),
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from orderbell.dispatch.outcomes import clean
 from orderbell.observe import count
 from orderbell.store.ledger import Ledger, Recipient, Word
 
-Report = Callable[[Sequence[Event]], Awaitable[object]]
+Report = Callable[[list[Event]], Awaitable[object]]
 
 log = structlog.get_logger()
 

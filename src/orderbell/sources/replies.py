@@ -11,7 +11,7 @@ Answers are those of `POST /v1/events`, item for item. No phone stands in an ans
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -129,6 +129,18 @@ def replies_route(
         return _answer_list(answers) if body.lstrip()[:1] == b"[" else _answer_one(answers[0])
 
     return take_replies
+
+
+async def take_replies_of(
+    people: People, shelf: Shelf, tenant: str, received_at: datetime, replies: Sequence[Reply], submit: Submit
+) -> list[Answer]:
+    """Take replies that did not come as a request of the shop: each is answered in its place.
+
+    Raises:
+        OrderBellError: They cannot be kept now.
+    """
+    door = _Door(people, shelf, tenant, received_at)
+    return await door.take([msgspec.Raw(msgspec.json.encode(reply)) for reply in replies], submit)
 
 
 class _Door:

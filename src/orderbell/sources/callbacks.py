@@ -1,0 +1,102 @@
+"""`/v1/callbacks/{provider}/{token}/{kind}`: where providers bring receipts, replies and reviews.
+
+Nearly no provider signs what it brings, so the address itself is the secret: a token that nobody can guess, compared in
+constant time. A wrong token and a wrong provider look alike. What a callback says is stored before it is answered, in
+the very words that its provider wants; should storing fail, the answer is 503, and the provider comes again.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import structlog
+from litestar import Request, Response, route
+from litestar.exceptions import HTTPException
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from orderbell.channels.protocol import Callback, CallbackRefused, Channel, Heard
+from orderbell.errors import OrderBellError
+from orderbell.observe import count
+from orderbell.sources.events import AWAY_RETRY_AFTER_S, BODY_WITHIN_S, turned_away
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+
+log = structlog.get_logger()
+
+Keep = Callable[[str, Heard], Awaitable[None]]
+"""Stores what a provider said; on return it is kept."""
+
+
+class Caller(Struct, frozen=True):
+    """A provider that calls us: its channel, and the secret part of its address."""
+
+    channel: Channel
+    token: str
+
+
+def callbacks_route(callers: Mapping[str, Caller], keep: Keep, public_url: str = "") -> ControllerRouterHandler:
+    """Make the route.
+
+    Args:
+        callers: By the name of the provider.
+        keep: See `Keep`; an OrderBellError becomes 503.
+        public_url: Scheme, host and port as providers see them, where a proxy stands between; signatures cover it.
+    """
+    paths = ["/v1/callbacks/{provider:str}/{token:str}", "/v1/callbacks/{provider:str}/{token:str}/{kind:str}"]
+
+    @route(paths, http_method=["GET", "POST"], include_in_schema=False)
+    async def take_callback(
+        request: Request[Any, Any, Any], provider: str, token: str, kind: str = ""
+    ) -> Response[bytes]:
+        caller = callers.get(provider)
+        if not hmac.compare_digest(token.encode(), (caller.token if caller else "").encode()) or not token:
+            count("callbacks.strangers")
+            raise HTTPException(status_code=404, detail="there is nothing here")
+        assert caller is not None  # noqa: S101 - its token fits
+        body = await _read_body(request)
+        callback = Callback(
+            request.method, _public(request, public_url), {k.lower(): v for k, v in request.headers.items()},
+            dict(parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)), body, kind,
+        )  # fmt: skip
+        try:
+            heard = caller.channel.hear(callback)
+        except CallbackRefused as refused:
+            count("callbacks.refused")
+            log.warning("callback refused", provider=provider, kind=kind, problem=str(refused))
+            return Response(b"", status_code=refused.status, media_type="text/plain")
+        try:
+            await keep(provider, heard)
+        except OrderBellError as problem:
+            log.warning("callback turned away", provider=provider, problem=str(problem))
+            detail = "nothing can be kept at the moment; bring the same again later"
+            headers = {"Retry-After": str(AWAY_RETRY_AFTER_S)}
+            raise turned_away(503, "unavailable", "Unavailable", detail, headers) from problem
+        count("callbacks.taken")
+        return Response(heard.answer, status_code=heard.status, media_type=heard.content_type)
+
+    return take_callback
+
+
+def _public(request: Request[Any, Any, Any], public_url: str) -> str:
+    query = request.scope["query_string"].decode("latin-1")
+    base = public_url.rstrip("/") or f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return f"{base}{raw.decode('latin-1').partition('?')[0]}{f'?{query}' if query else ''}"
+
+
+async def _read_body(request: Request[Any, Any, Any]) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    detail = f"a callback has at most {BODY_BYTES_MAX:,} bytes"
+                    raise turned_away(413, "too_large", "Too large", detail, {"Connection": "close"})
+    except TimeoutError:
+        detail = f"the body did not arrive within {BODY_WITHIN_S} s"
+        raise turned_away(408, "too_slow", "Request timeout", detail, {"Connection": "close"}) from None
+    return bytes(body)
