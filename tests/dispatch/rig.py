@@ -26,6 +26,7 @@ from orderbell.core.wording import WordingSpec
 from orderbell.dispatch import Dispatcher
 from orderbell.dispatch.planning import PlanAt
 from orderbell.dispatch.receiving import Report
+from orderbell.dispatch.routes import Routes
 from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
 from tests.database import VAULT
@@ -35,6 +36,7 @@ TENANT = "acme"
 LANES = {"paid": 0, "shipped": 1, "moved": 1, "arrived": 1, "offer": 2}
 OFFERS_MAX = 2
 
+_CATEGORIES = {"transaction": {"mandatory": True}, "parcel": {}, "offers": {"marketing": True}}
 _PLAYBOOK = {
     "name": "tiny",
     "principal": "buyer",
@@ -43,7 +45,7 @@ _PLAYBOOK = {
     "brand": {"en": "Acme"},
     "stages": {"placed": {"says": {"en": "Placed"}, "light": "green"}},
     "rules": [],
-    "categories": {"transaction": {"mandatory": True}, "parcel": {}, "offers": {"marketing": True}},
+    "categories": _CATEGORIES,
     "caps": {"offers": {"per": "person", "most": OFFERS_MAX, "within": "24h", "lanes": "marketing"}},
     "notices": {
         "paid": {"to": "buyer", "category": "transaction", "lane": "critical"},
@@ -71,9 +73,11 @@ _WORDING = {
 }
 
 
-def shelves(*tenants: str) -> dict[str, Shelf]:
-    """The playbook of these tests for each of these tenants."""
-    spec, wording = msgspec.convert(_PLAYBOOK, PlaybookSpec), msgspec.convert(_WORDING, WordingSpec)
+def shelves(*tenants: str, in_doubt: str = "wait") -> dict[str, Shelf]:
+    """The playbook of these tests for each of these tenants; `in_doubt` is that of transactions."""
+    categories = {**_CATEGORIES, "transaction": {"mandatory": True, "in_doubt": in_doubt}}
+    spec = msgspec.convert(_PLAYBOOK | {"categories": categories}, PlaybookSpec)
+    wording = msgspec.convert(_WORDING, WordingSpec)
     playbook, problems = compile_playbook(spec, {"en": wording})
     assert playbook is not None, problems
     return dict.fromkeys(tenants or (TENANT,), Shelf({"tiny": playbook}, "tiny"))
@@ -135,17 +139,27 @@ class House:
         self.pool, self.clock, self.ledger = store.pool, Clock(), Ledger(store)
         self.shelves = shelves()
 
+    def set_doubt(self, in_doubt: str) -> None:
+        """Say what becomes of transactions that nobody can find out about."""
+        self.shelves = shelves(in_doubt=in_doubt)
+
+    def serve(self, *tenants: str) -> None:
+        """Serve these tenants."""
+        self.shelves = shelves(*tenants)
+
     def dispatcher(
         self,
-        *channels: Channel,
+        *channels: Channel | Routes,
         batch: int = 500,
         poll_ms: int = 50,
         plan_at: PlanAt | None = None,
         report: Report | None = None,
     ) -> Dispatcher:
         """A dispatcher on this database."""
+        ways = [one for one in channels if isinstance(one, Routes)]
+        providers = [one for one in channels if not isinstance(one, Routes)]
         return Dispatcher(
-            self.ledger, self.shelves, channels, now=self.clock, batch=batch, poll_ms=poll_ms, plan_at=plan_at,
+            self.ledger, self.shelves, ways[0] if ways else providers, now=self.clock, batch=batch, poll_ms=poll_ms, plan_at=plan_at,
             report=report,
         )  # fmt: skip
 
@@ -174,6 +188,7 @@ class House:
 
     async def clear(self) -> None:
         """Empty the tables."""
+        await self.pool.execute("UPDATE halt SET halted = false, reason = '', since = NULL, cluster = ''")
         await self.pool.execute(
             "TRUNCATE contact, queue, notice, message, attempt, flight, worker, receipt_cursor, pace, tally, handle,"
             " receipt, template"

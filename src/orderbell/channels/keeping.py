@@ -31,7 +31,7 @@ class KeptInMemory:
 
     async def grant(self, to: str, scope: str, count: int = 1) -> None:
         """See `Shared.grant`."""
-        self._grants[to, scope] += count
+        self._grants[to, scope] = self._grants[to, scope] + count if count else 0
 
     async def spend(self, to: str, scope: str) -> bool:
         """See `Shared.spend`."""

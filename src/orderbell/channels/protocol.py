@@ -270,7 +270,7 @@ class Shared(Protocol):
         ...
 
     async def grant(self, to: str, scope: str, count: int = 1) -> None:
-        """Put down that somebody allowed `count` more messages of a kind."""
+        """Put down that somebody allowed `count` more messages of a kind; 0 takes all that they allowed back."""
         ...
 
     async def spend(self, to: str, scope: str) -> bool:

@@ -121,7 +121,8 @@ WITH flying AS (
 UPDATE message m SET status = n.status, attempt_id = n.attempt_id, attempt_no = n.attempt_no, due_at = n.due_at,
     detail = n.detail, provider = n.provider, provider_ref = n.ref,
     worker = CASE n.status WHEN 'sending' THEN $4::bigint ELSE m.worker END,
-    sending_at = CASE n.status WHEN 'sending' THEN $5::timestamptz ELSE m.sending_at END,
+    sending_at = CASE WHEN n.status = 'sending' AND n.attempt_id <> m.attempt_id THEN $5::timestamptz
+        ELSE m.sending_at END,
     settled_at = CASE n.status WHEN 'failed' THEN $5 END
 FROM unnest($6::text[], $7::bytea[], $8::text[], $9::bytea[], $10::int[], $11::timestamptz[], $12::text[], $13::text[],
             $14::text[])

@@ -25,6 +25,7 @@ _GRANT = """
 INSERT INTO allowance AS a (provider, address_key, scope, count) VALUES ($1, $2, $3, $4)
 ON CONFLICT (provider, address_key, scope) DO UPDATE SET count = greatest(a.count + excluded.count, 0)
 """
+_TAKE_BACK = "DELETE FROM allowance WHERE provider = $1 AND address_key = $2 AND scope = $3"
 _SPEND = """
 UPDATE allowance SET count = count - 1 WHERE provider = $1 AND address_key = $2 AND scope = $3 AND count > 0
 """
@@ -70,9 +71,12 @@ class SharedByAll:
             return self._kept[0]
 
     async def grant(self, to: str, scope: str, count: int = 1) -> None:
-        """Put down that somebody allowed `count` more messages of a kind."""
+        """Put down that somebody allowed `count` more messages of a kind; 0 takes all that they allowed back."""
         async with self._store.connection() as connection:
-            await connection.execute(_GRANT, self._provider, self._key(to), scope, count)
+            if count:
+                await connection.execute(_GRANT, self._provider, self._key(to), scope, count)
+            else:
+                await connection.execute(_TAKE_BACK, self._provider, self._key(to), scope)
 
     async def spend(self, to: str, scope: str) -> bool:
         """Use up one grant; False when there is none."""
