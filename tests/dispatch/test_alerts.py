@@ -455,8 +455,8 @@ async def test_alerts_that_come_while_others_are_sent() -> None:
 async def test_state_that_staff_knows_already() -> None:
     """The same word about the same thing must not be a message each time, but come as a reminder, with its count."""
     it = desk()
-    for _ in range(41):
-        it.alerts.tell(channel_down("tencent", "arrears", it.clock(), "zh-CN"))
+    for number in range(41):
+        it.alerts.tell(channel_down("tencent", f"arrears, request {number}", it.clock(), "zh-CN"))
         await it.alerts.flush()
         it.clock.turn(15)
     texts = it.robots.texts()

@@ -366,6 +366,14 @@ class Channel(Protocol):
         """
         ...
 
+    async def inbound(self, limit: int, after: str = "") -> list[InboundSms]:
+        """Fetch what people wrote, where it does not come by callback; `after` is the id of the last one stored.
+
+        Raises:
+            ChannelUnavailable: the provider could not be asked.
+        """
+        ...
+
     async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:
         """Ask what became of attempts whose answer was lost.
 
@@ -424,6 +432,10 @@ class Provider:
 
     async def receipts(self, limit: int, after: str = "") -> list[Receipt]:
         """See `Channel.receipts`: there are none to be asked for."""
+        return []
+
+    async def inbound(self, limit: int, after: str = "") -> list[InboundSms]:
+        """See `Channel.inbound`: nothing comes this way."""
         return []
 
     async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:

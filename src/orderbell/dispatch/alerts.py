@@ -139,13 +139,14 @@ class Alerts:
 
     def _repeated(self, alert: Alert) -> datetime | None:
         """When an alert that says nothing new is due as a reminder; None where it is new."""
-        words, at = self._states.get(alert.about, ("", alert.at)) if alert.about else ("", alert.at)
-        due_at = at + AGAIN_AFTER
-        if words == alert.kind + alert.words and self._now() < due_at:
-            return due_at
+        now = self._now()
+        kind, at = self._states.get(alert.about, ("", now))
+        # By its kind alone: the words of providers differ from answer to answer.
+        if alert.about and kind == alert.kind and now < at + AGAIN_AFTER:
+            return at + AGAIN_AFTER
         if alert.about:
             self._states.pop(alert.about, None)
-            self._states[alert.about] = (alert.kind + alert.words, self._now())
+            self._states[alert.about] = (alert.kind, now)
             if len(self._states) > STATES_MAX:
                 del self._states[next(iter(self._states))]
         return None

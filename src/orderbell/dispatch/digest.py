@@ -47,7 +47,7 @@ class Alert(Struct, frozen=True):
 
     `kind` says what belongs together in one line (`case.handle.parcel_lost`), `role` whom it concerns (an owner of
     cases, or `operations`), `words` are for people, in their language; `at` is aware UTC. `about` is the thing whose
-    state it tells (`breaker:alibaba`): when staff has just been told the very same about it, it says nothing new.
+    state it tells (`breaker:alibaba`): when staff has just been told the same kind about it, it says nothing new.
     """
 
     kind: str

@@ -113,6 +113,7 @@ class Dispatcher:
         self._poll_s, self._batch, self._in_flight = poll_ms / 1000, batch, in_flight
         self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
         self._inbound = inbound
+        self._inbound_after: dict[str, str] = {}
         # What is critical has places of its own, so that no flood of other messages keeps it waiting.
         self._slots = {False: asyncio.Semaphore(in_flight), True: asyncio.Semaphore(in_flight)}
         self._flying: set[asyncio.Task[None]] = set()
@@ -134,6 +135,23 @@ class Dispatcher:
         worker = await self._lease.ensure()
         pulled = [one for one in self._channels.values() if one.receipts_by is ReceiptsBy.PULL]
         return sum([await self._receipts_of(channel, worker) for channel in pulled])
+
+    async def inbound(self) -> int:
+        """Fetch what people wrote from the providers that do not call; returns how many messages there were."""
+        if self._inbound is None:
+            return 0
+        taken = 0
+        for channel in self._channels.values():
+            try:
+                found = await channel.inbound(RECEIPTS_BATCH, self._inbound_after.get(channel.name, ""))
+            except ChannelUnavailable as problem:
+                log.warning("replies cannot be read", provider=channel.name, problem=str(problem))
+                continue
+            if found:
+                await self._inbound(channel.name, found)
+                self._inbound_after[channel.name] = found[-1].id
+                taken += len(found)
+        return taken
 
     async def match(self) -> int:
         """Give receipts that came too early to the messages that have become known; returns how many."""
@@ -178,6 +196,7 @@ class Dispatcher:
                 group.create_task(self._again(self.receipts, RECEIPTS_IDLE_S))
                 group.create_task(self._again(self.resolve, RESOLVE_IDLE_S))
                 group.create_task(self._again(self.match, MATCH_IDLE_S))
+                group.create_task(self._again(self.inbound, RECEIPTS_IDLE_S))
                 group.create_task(self._again(self.learn, LEARN_EVERY_S))
             await asyncio.gather(*self._flying, return_exceptions=True)
             await self._lease.give_up()

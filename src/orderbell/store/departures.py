@@ -225,8 +225,40 @@ SELECT restored FROM known
 
 # Before the first message after a restore: each may have gone out in the time that this database does not know.
 DOUBT_ALL = """
-UPDATE message SET status = 'unknown', due_at = $1, detail = 'restored', settled_at = $1
-WHERE status IN ('queued', 'sending') AND provider <> ''
+WITH grounded AS (
+    DELETE FROM flight
+)
+UPDATE message SET status = 'unknown', due_at = NULL, detail = 'restored', settled_at = $1
+WHERE status IN ('queued', 'sending')
+"""
+
+RESTORED = """
+SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at, tried, provider_ref, detail FROM message
+WHERE status = 'unknown' AND detail = 'restored'
+"""
+
+RECONCILE = """
+WITH told AS (
+    UPDATE message m SET status = n.status, attempt_id = n.attempt_id, attempt_no = n.attempt_no, provider = n.provider,
+        provider_ref = n.ref, due_at = n.due_at, detail = n.detail, settled_at = $1
+    FROM unnest($2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::int[], $7::text[], $8::text[], $9::timestamptz[],
+                $10::text[])
+        AS n (tenant, message_id, status, attempt_id, attempt_no, provider, ref, due_at, detail)
+    WHERE m.tenant = n.tenant AND m.message_id = n.message_id AND m.status = 'unknown' AND m.detail = 'restored'
+    RETURNING m.provider, m.provider_ref, m.attempt_id, m.status
+), named AS (
+    INSERT INTO handle (provider, ref, attempt_id, at)
+    SELECT provider, provider_ref, attempt_id, $1 FROM told WHERE provider_ref <> '' AND status = 'accepted'
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM told
+"""
+
+BACKLOG = """
+SELECT (SELECT count(*) FROM queue WHERE due_at <= $1) AS due, (SELECT count(*) FROM queue) AS pending,
+    (SELECT count(*) FROM message WHERE due_at IS NOT NULL AND status = 'queued') AS queued,
+    (SELECT count(*) FROM message WHERE status = 'unknown') AS unknown,
+    (SELECT count(*) FROM flight) AS requests
 """
 
 RECEIVE = """

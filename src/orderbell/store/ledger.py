@@ -111,8 +111,8 @@ class Planned(Struct):
     """What a batch of plans comes to.
 
     `fates` are the final ones, each with the moment of its plan; `held` go back to the queue with their new time;
-    `inbox` are delivered by being written; `delayed` wait for a provider; `histories` replace what the contacts had
-    heard.
+    `inbox` are delivered by being written; `delayed` wait for a provider; `doubtful` may have gone out before the
+    database was restored; `histories` replace what the contacts had heard.
     """
 
     fates: list[tuple[Fate, datetime]] = []
@@ -120,6 +120,7 @@ class Planned(Struct):
     requests: list[Request] = []
     inbox: list[Departure] = []
     delayed: list[Delayed] = []
+    doubtful: list[Departure] = []
     histories: dict[Key, History] = {}
 
 
@@ -216,6 +217,16 @@ class Look(Struct, frozen=True):
     notices: bool
     queued: bool
     halted: bool = False
+
+
+class Backlog(Struct, frozen=True):
+    """How much waits: notices that are due and all, messages for another try and in doubt, requests under way."""
+
+    due: int
+    pending: int
+    queued: int
+    unknown: int
+    requests: int
 
 
 class Tally(Struct, frozen=True):
@@ -357,6 +368,26 @@ class Ledger:
         done = await self._tried(lambda c: c.execute(sql.DOUBT_ALL, now))
         return int(done.rpartition(" ")[2])
 
+    async def restored(self) -> list[Waiting]:
+        """The messages that may have gone out in the time that this database does not know."""
+        found = await self._tried(lambda c: c.fetch(sql.RESTORED))
+        return [self._waiting(row) for row in found]
+
+    async def reconcile(self, moves: Sequence[Move], now: datetime) -> int:
+        """Write what was found out about such messages; returns how many counted."""
+        rows = sorted(
+            (m.waiting.message.tenant, m.waiting.message.id, m.status, m.attempt_id, m.attempt_no, m.provider, m.ref,
+             m.due_at, m.detail)
+            for m in moves
+        )  # fmt: skip
+        counted: int = await self._tried(lambda c: c.fetchval(sql.RECONCILE, now, *columns(rows, 9)))
+        return counted
+
+    async def backlog(self, now: datetime) -> Backlog:
+        """How much waits."""
+        row = await self._tried(lambda c: c.fetchrow(sql.BACKLOG, now))
+        return Backlog(**row) if row is not None else Backlog(0, 0, 0, 0, 0)
+
     async def take_lease(self, name: str, lease: timedelta) -> int:
         """Become a worker, for the length of a lease by the database's clock; returns its number."""
         worker: int = await self._tried(lambda c: c.fetchval(sql.TAKE_LEASE, name, lease))
@@ -411,6 +442,7 @@ class Ledger:
         messages += [
             self._message_row(one.departure, claim, "queued", "", one.due_at, one.detail) for one in planned.delayed
         ]
+        messages += [self._message_row(one, claim, "unknown", "", None, "restored") for one in planned.doubtful]
         await connection.execute(
             sql.WRITE_PLAN,
             *columns((row[:3] for row in fates), 3),
@@ -466,10 +498,7 @@ class Ledger:
             rest = claim.limit - len(waiting)
             if rest > 0:
                 found = await connection.fetch(query, lane, claim.now, rest, claim.names)
-                for tenant, name, body, attempt_id, no, provider, at, tried, ref, detail in found:
-                    message = decode_message(self._vault.open(tenant, name, body))
-                    one = Waiting(message, attempt_id, no, provider, at, tuple(tried.split()), ref, detail)
-                    waiting.append(one)
+                waiting += [self._waiting(row) for row in found]
         if not waiting:
             return Moves()
         decided = decide(waiting)
@@ -481,6 +510,11 @@ class Ledger:
             *columns((_move_row(move) for move in decided.moves), 9),
         )
         return decided
+
+    def _waiting(self, row: asyncpg.Record) -> Waiting:
+        tenant, name, body, attempt_id, attempt_no, provider, at, tried, ref, detail = row
+        message = decode_message(self._vault.open(tenant, name, body))
+        return Waiting(message, attempt_id, attempt_no, provider, at, tuple(tried.split()), ref, detail)
 
     def _message_row(
         self,

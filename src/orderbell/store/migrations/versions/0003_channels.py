@@ -53,6 +53,7 @@ STATEMENTS = (
     "INSERT INTO halt DEFAULT VALUES ON CONFLICT DO NOTHING",
     # cases that no colleague has been told of yet
     "ALTER TABLE cases ADD COLUMN IF NOT EXISTS staff_told_at timestamptz",
+    "UPDATE cases SET staff_told_at = now() WHERE closed_at IS NULL AND staff_told_at IS NULL",  # known by now
     """CREATE INDEX IF NOT EXISTS cases_untold ON cases (tenant, opened_at)
         WHERE staff_told_at IS NULL AND closed_at IS NULL""",
     # each tenant with something due gets its share
