@@ -26,8 +26,10 @@ app = typer.Typer(
 )
 playbooks = typer.Typer(name="playbook", help="Playbooks: check them, see them.", no_args_is_help=True)
 keys = typer.Typer(name="key", help="API keys of tenants.", no_args_is_help=True)
+sending = typer.Typer(name="dispatch", help="Sending: how it stands, halt it, let it go on.", no_args_is_help=True)
 app.add_typer(playbooks)
 app.add_typer(keys)
+app.add_typer(sending)
 out = Console()
 err = Console(stderr=True)
 
@@ -199,6 +201,70 @@ def migrate() -> None:
             return dsn
 
     out.print(f"The database is up to date: {mask(run(work()))}", highlight=False, markup=False)
+
+
+@sending.command("status")
+def dispatch_status(as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Say whether messages are sent, and what waits."""
+    from orderbell.app import sending as subject
+
+    _show_sending(run(subject.look(_settings())), as_json=as_json)
+
+
+@sending.command("halt")
+def dispatch_halt(
+    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "by hand",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Stop sending on every worker; nothing is lost, everything waits."""
+    from orderbell.app import sending as subject
+
+    _show_sending(run(subject.halt(_settings(), reason)), as_json=as_json)
+
+
+@sending.command("resume")
+def dispatch_resume(
+    anyway: Annotated[bool, typer.Option("--anyway", help="Even if a provider could not be asked.")] = False,
+) -> None:
+    """Let sending go on; after a restore from a backup, first ask the providers what had been sent."""
+    from rich.progress import Progress
+
+    from orderbell.app import sending as subject
+
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("Asking the providers", total=None)
+        progress = lambda done, whole: bar.update(task, completed=done, total=whole)  # noqa: E731 - one line
+        found = run(subject.resume(_settings(), anyway=anyway, progress=progress))
+    if found is None:
+        out.print("Sending goes on.")
+        return
+    out.print(
+        f"Sent before the restore: {found.sent}; never sent: {found.not_sent}; cannot be known: {found.unknowable}"
+    )
+    if found.unasked and not anyway:
+        err.print(
+            f"[red]{found.unasked} messages could not be asked about: a provider does not answer.[/] Sending stays "
+            "halted. Run this again later, or with --anyway to leave them unsent."
+        )
+        raise typer.Exit(1)
+    out.print("Sending goes on.")
+
+
+def _show_sending(state: Any, *, as_json: bool) -> None:  # noqa: ANN401 - State, imported late
+    if as_json:
+        _print_json(state)
+        return
+    backlog = state.backlog
+    if state.halted:
+        why = "this database was restored from a backup" if state.reason == "restored" else state.reason
+        out.print(f"[red]Halted[/] since {state.since:%Y-%m-%d %H:%M} UTC: {why}", highlight=False)
+        out.print("`orderbell dispatch resume` lets it go on.", highlight=False)
+    else:
+        out.print("[green]Sending.[/]")
+    out.print(
+        f"Notices due {backlog.due}, pending {backlog.pending}; messages waiting {backlog.queued}, "
+        f"in doubt {backlog.unknown}; requests under way {backlog.requests}", highlight=False,
+    )  # fmt: skip
 
 
 @playbooks.command("schema")

@@ -204,6 +204,10 @@ async def test_every_read_goes_by_its_index(shop: Shop) -> None:
             values = ", ".join(made.get(column, column) for column in columns)
             one = f"(SELECT * FROM {table} LIMIT 1) AS one, generate_series(1, 3000) AS i"
             await connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {one}")
+        await connection.execute(
+            "INSERT INTO queue (tenant, contact, notice_id, lane, due_at, body)"
+            " SELECT 'acme', 'c' || i, decode(md5(i::text), 'hex'), 1, now(), ''::bytea FROM generate_series(1, 3000) AS i"
+        )
         await connection.execute("ANALYZE")
         await connection.execute("SET enable_seqscan = off")
         for query, arguments, index in READS:

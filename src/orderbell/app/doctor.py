@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,8 +25,11 @@ from rich.console import Console
 from rich.text import Text
 
 from orderbell import __version__
+from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.app.secret import data_dir_of, read_secret, secret_file_of
 from orderbell.channels.http import HttpClient, NoReply
+from orderbell.channels.keeping import KeptInMemory
+from orderbell.channels.protocol import ReceiptsBy
 from orderbell.errors import DatabaseUnavailable, OrderBellError, PlaybookInvalid, SettingsInvalid
 from orderbell.observe import mask
 from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook, load_shelf
@@ -46,6 +50,7 @@ FILES_WRONG, FILES_DOUBTFUL = 256, 1024
 POSTGRES_MIN = 140000
 CLOCK_DOUBTFUL_S, CLOCK_WRONG_S = 1.0, 60.0
 CONNECT_HTTP_TIMEOUT_S, HTTP_TIMEOUT_S = 1, 3
+PROVIDER_WITHIN_S = 15
 PYTHON_TRIED = (3, 14)
 RELEASED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 """No clock that is right shows an earlier moment."""
@@ -112,6 +117,7 @@ async def examine(environment: Mapping[str, str] | None = None) -> list[Finding]
         ("database", lambda: _database(settings)),
         ("ports", lambda: _ports(settings)),
         ("sandbox", lambda: _sandbox(settings)),
+        ("providers", lambda: _providers(settings)),
         ("playbooks", lambda: _playbooks(settings.playbooks_dir)),
     )
     for name, check in checks:
@@ -126,6 +132,53 @@ async def _guarded(name: str, check: Check) -> list[Finding]:
         return [wrong(name, str(problem), "see above")]
     except Exception as problem:  # noqa: BLE001 - a check that fails is a finding, never a traceback
         return [wrong(name, f"could not be looked at: {type(problem).__name__}: {problem}", "please report this")]
+
+
+async def _providers(settings: Settings) -> list[Finding]:
+    """Whether each provider knows us: credentials, signature, account; nothing is sent."""
+    if not settings.providers_file:
+        return []
+    file = Path(settings.providers_file)
+    try:
+        specs = read_providers(file)
+    except SettingsInvalid as problem:
+        return [wrong("providers", str(problem), "see docs/channels.md for what each kind takes")]
+    findings = [fine("providers", f"{len(specs)} in {file}: {', '.join(spec.name for spec in specs)}")]
+    if os.stat(file).st_mode & 0o044:  # noqa: PTH116 - a look at a local file
+        says = f"{file} may be read by other users, and keys may stand in it"
+        findings.append(doubtful("providers", says, f"`chmod 600 {file}`"))
+    checked = await asyncio.gather(*(_provider(spec, settings) for spec in specs))
+    return [*findings, *(finding for found in checked for finding in found)]
+
+
+async def _provider(spec: ProviderSpec, settings: Settings) -> list[Finding]:
+    name = f"provider {spec.name}"
+    now = partial(datetime.now, UTC)
+    channel = spec.open(now, KeptInMemory(now))
+    findings: list[Finding] = []
+    if channel.receipts_by is ReceiptsBy.CALLBACK:
+        findings.append(_callback(name, spec, settings))
+    try:
+        async with asyncio.timeout(PROVIDER_WITHIN_S):
+            for found in await channel.check():
+                remedy = "as it says; docs/channels.md tells what each field means"
+                findings.append(fine(name, found.words) if found.fine else wrong(name, found.words, remedy))
+    except TimeoutError:
+        findings.append(wrong(name, f"did not answer within {PROVIDER_WITHIN_S} s", "look at the network and its url"))
+    finally:
+        await channel.close()
+    return findings or [fine(name, "nothing can be checked without sending")]
+
+
+def _callback(name: str, spec: ProviderSpec, settings: Settings) -> Finding:
+    path = f"/v1/callbacks/{spec.name}/TOKEN"
+    if not spec.callback_token:
+        remedy = "set callback_token, and tell the provider the address; until then nobody knows what arrived"
+        return doubtful(name, "it brings its receipts, and no address is open for them", remedy)
+    if not settings.public_url:
+        remedy = "set ORDERBELL_PUBLIC_URL to the address under which providers reach this installation"
+        return doubtful(name, f"receipts are taken at {path}, but nobody knows on which host", remedy)
+    return fine(name, f"receipts are taken at {settings.public_url.rstrip('/')}{path}")
 
 
 async def _python() -> list[Finding]:

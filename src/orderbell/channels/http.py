@@ -141,7 +141,8 @@ class HttpClient:
         self._keep = tuple(keep)
         self._cut_bytes = cut_bytes
         builder = ClientBuilder()
-        if http2 == "plain":
+        if http2:
+            # Over TLS too: without it the client does not even offer HTTP/2 when the connection is made.
             builder = builder.http2_prior_knowledge()
         if ca_pem is not None:
             builder = builder.add_root_certificate_pem(ca_pem)

@@ -48,9 +48,9 @@ def callbacks_route(callers: Mapping[str, Caller], keep: Keep, public_url: str =
     paths = ["/v1/callbacks/{provider:str}/{token:str}", "/v1/callbacks/{provider:str}/{token:str}/{kind:str}"]
 
     @route(paths, http_method=["GET", "POST"], include_in_schema=False)
-    async def take_callback(
-        request: Request[Any, Any, Any], provider: str, token: str, kind: str = ""
-    ) -> Response[bytes]:
+    async def take_callback(request: Request[Any, Any, Any]) -> Response[bytes]:
+        named = request.path_params
+        provider, token, kind = named["provider"], named["token"], named.get("kind", "")
         caller = callers.get(provider)
         if not hmac.compare_digest(token.encode(), (caller.token if caller else "").encode()) or not token:
             count("callbacks.strangers")
