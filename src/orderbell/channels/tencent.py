@@ -138,6 +138,11 @@ class TencentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     __str__ = __repr__
 
 
+def _alike(outgoing: Outgoing) -> Hashable:
+    """What messages of one request must have in common: template, variables, and whether within mainland China."""
+    return outgoing.template_code, tuple([value for _, value in outgoing.slots]), is_mainland(outgoing.to)
+
+
 class TencentChannel(Provider):
     """Tencent Cloud SMS behind the `Channel` protocol.
 
@@ -248,7 +253,7 @@ class TencentChannel(Provider):
                 outcome, detail = fault
                 answers[outgoing.attempt_id] = Answer(outgoing.attempt_id, outcome, detail=detail)
                 continue
-            alike = calls.setdefault(self.together(outgoing), [])
+            alike = calls.setdefault(_alike(outgoing), [])
             # A number that is twice in a request gets one answer for both.
             call = next((one for one in alike if outgoing.to not in one and len(one) < _NUMBERS_MAX), None)
             if call is None:
