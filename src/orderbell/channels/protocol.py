@@ -317,6 +317,11 @@ class Channel(Protocol):
         ...
 
     @property
+    def confirms_delivery(self) -> bool:
+        """Whether a receipt says that a message arrived; some only say when it did not."""
+        ...
+
+    @property
     def needs_template(self) -> bool:
         """Whether it only sends texts whose template it has approved."""
         ...
@@ -415,6 +420,7 @@ class Provider:
     lookup_after_s: float = 0.0
     key_window_s: float = 0.0
     receipts_by: ReceiptsBy = ReceiptsBy.NONE
+    confirms_delivery: bool = True
     needs_template: bool = False
     limits: Limits = Limits()
 

@@ -132,7 +132,7 @@ class Routes:
             for channel, found in carriers.items()
             if found and all(one.needs_template for one in found)
         }
-        silent = {c for c, found in carriers.items() if found and all(o.receipts_by is ReceiptsBy.NONE for o in found)}
+        silent = {channel for channel, found in carriers.items() if found and not any(map(_confirms, found))}
         names = cast("Callable[[Iterable[str]], frozenset[ChannelName]]", frozenset)
         return Outlook(
             open_, statuses, names(templated), cast("Mapping[ChannelName, _Approved]", approved), names(silent)
@@ -187,6 +187,16 @@ class Routes:
             if one.name not in tried
         )
 
+    def may_carry(self, channel: Channel, message: Message) -> bool:
+        """Whether a provider is used for such a message at all, by its terms and the address."""
+        terms = self._terms[channel.name]
+        return (
+            message.channel in channel.carries
+            and self._serves(channel.name, message.tenant)
+            and (not terms.prefixes or message.to.startswith(terms.prefixes))
+            and channel.takes(message.to)
+        )
+
     def saw(self, provider: str, answers: Sequence[Answer], now: datetime) -> None:
         """Learn from the answers to a request."""
         before = self._health[provider]
@@ -209,7 +219,7 @@ class Routes:
         """Learn from the receipts of the last minutes."""
         for tally in tallies:
             channel = self.channels.get(tally.provider)
-            if channel is None or channel.receipts_by is ReceiptsBy.NONE:
+            if channel is None or not _confirms(channel):
                 continue
             part = tally.received / tally.accepted if tally.accepted >= CONFIRMED_MIN else 1.0
             confirmed = 1.0 if part >= LOST_SHARE else max(part, 0.05)
@@ -235,19 +245,18 @@ class Routes:
         tenants = self._terms[name].tenants
         return not tenants or tenant in tenants
 
+
     def _can_carry(self, channel: Channel, message: Message) -> bool:
-        terms = self._terms[channel.name]
-        return (
-            self._serves(channel.name, message.tenant)
-            and (not terms.prefixes or message.to.startswith(terms.prefixes))
-            and channel.takes(message.to)
-            and (not channel.needs_template or bool(self._code(channel, message)))
-        )
+        return self.may_carry(channel, message) and (not channel.needs_template or bool(self._code(channel, message)))
 
     def _code(self, channel: Channel, message: Message) -> str:
         if not channel.needs_template:
             return ""
         return self._codes.get(channel.name, {}).get(message.template, "")
+
+
+def _confirms(channel: Channel) -> bool:
+    return channel.receipts_by is not ReceiptsBy.NONE and channel.confirms_delivery
 
 
 class _Approved:
