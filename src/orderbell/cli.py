@@ -15,6 +15,7 @@ from orderbell.errors import OrderBellError
 R = TypeVar("R")
 AS_JSON = typer.Option("--json", help="Print JSON on standard output instead of tables.")
 PLAYBOOK = typer.Option("--playbook", help="A playbook file; default: the ones that ship.", exists=True, dir_okay=False)
+PROVIDER = typer.Argument(help="Its name in the file of providers.")
 LIMIT = typer.Option("--limit", min=1, help="Only the first N orders.")
 
 app = typer.Typer(
@@ -26,9 +27,18 @@ app = typer.Typer(
 )
 playbooks = typer.Typer(name="playbook", help="Playbooks: check them, see them.", no_args_is_help=True)
 keys = typer.Typer(name="key", help="API keys of tenants.", no_args_is_help=True)
+templates = typer.Typer(
+    name="templates", help="Texts that providers must approve: docs/templates.md.", no_args_is_help=True
+)
+sandboxes = typer.Typer(
+    name="sandbox",
+    help="Run the sandbox provider: accepts SMS, mail, push and WeChat messages and shows them on a page.",
+)
 sending = typer.Typer(name="dispatch", help="Sending: how it stands, halt it, let it go on.", no_args_is_help=True)
 app.add_typer(playbooks)
 app.add_typer(keys)
+app.add_typer(templates)
+app.add_typer(sandboxes)
 app.add_typer(sending)
 out = Console()
 err = Console(stderr=True)
@@ -175,19 +185,37 @@ def worker() -> None:
     _run_platform(web=False, worker=True)
 
 
-@app.command()
+@sandboxes.callback(invoke_without_command=True)
 def sandbox(
+    context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8471,
     ledger: Annotated[Path, typer.Option(help="Where accepted messages are written.")] = Path("sandbox.jsonl"),
 ) -> None:
     """Run the sandbox provider: accepts SMS, mail, push and WeChat messages and shows them on a page."""
     from orderbell.sandbox.server import serve
 
+    if context.invoked_subcommand is not None:
+        return
+
     def announce(url: str) -> None:
         sys.stdout.write(f"The sandbox listens on {url}\n")
         sys.stdout.flush()
 
     run(serve("127.0.0.1", port, ledger, announce=announce))
+
+
+@sandboxes.command("providers")
+def sandbox_providers(
+    folder: Annotated[Path, typer.Option(help="Where providers.toml is written.", file_okay=False)] = Path("rehearsal"),
+    port_from: Annotated[int, typer.Option(min=0, max=65000, help="The first of 14 ports; 0: any free ones.")] = 8480,
+    public_url: Annotated[
+        str, typer.Option("--public-url", "--tenant-callbacks", help="Where OrderBell hears callbacks.", metavar="URL")
+    ] = "http://127.0.0.1:8470",
+) -> None:
+    """Run every provider simulated on this machine, and write the file that lets OrderBell send through them."""
+    from orderbell.app.rehearsal import rehearse
+
+    run(rehearse(folder.resolve(), out, port_from=port_from, public_url=public_url))
 
 
 @app.command()
@@ -356,6 +384,119 @@ def playbook_preview(
         err.print(problem, markup=False, highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
+
+
+@templates.command("sync")
+def templates_sync(provider: Annotated[str, PROVIDER]) -> None:
+    """Draft every text of all playbooks for a provider, and say how many are new and gone."""
+    from orderbell.app.template_sheets import show_synced
+    from orderbell.app.templates import Synced, open_desk
+
+    async def work() -> Synced:
+        async with open_desk(_settings(), provider) as desk:
+            return await desk.sync()
+
+    show_synced(out, provider, run(work()))
+
+
+@templates.command("check")
+def templates_check(provider: Annotated[str, PROVIDER], as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Check every text by the provider's rules; asks nobody. Exit code 1 if a template will be refused."""
+    from orderbell.app.template_sheets import show_complaints
+    from orderbell.app.templates import check
+
+    complaints = check(_settings(), provider)
+    if as_json:
+        _print_json(complaints)
+    else:
+        show_complaints(out, provider, complaints)
+    if any(complaint.problem.strikes == "review" for complaint in complaints):
+        raise typer.Exit(1)
+
+
+@templates.command("export")
+def templates_export(
+    provider: Annotated[str, PROVIDER],
+    form: Annotated[str, typer.Option("--format", help="csv, for people; json, with the API's parameters.")] = "csv",
+    every: Annotated[bool, typer.Option("--all", help="Also what has been handed in.")] = False,
+    needed: Annotated[bool, typer.Option("--needed", help="Only the last text of each ladder.")] = False,
+    locale: Annotated[str, typer.Option(help="Only this locale: zh-CN, en.")] = "",
+) -> None:
+    """Print what to hand in at the provider's console or API, on standard output."""
+    from orderbell.app.template_sheets import write_csv
+    from orderbell.app.templates import Row, open_desk
+
+    if form not in ("csv", "json"):
+        raise typer.BadParameter("write csv or json", param_hint="--format")
+
+    async def work() -> list[Row]:
+        async with open_desk(_settings(), provider) as desk:
+            return await desk.export(every=every, needed=needed, locale=locale)
+
+    rows = run(work())
+    if form == "json":
+        _print_json(rows)
+    else:
+        sys.stdout.write(write_csv(rows))
+
+
+@templates.command("list")
+def templates_list(
+    provider: Annotated[str, PROVIDER],
+    state: Annotated[str, typer.Option(help="Only these: draft, in_review, approved, rejected.")] = "",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """List the templates and signatures of a provider: state, code and reason."""
+    from orderbell.app.template_sheets import show_listed
+    from orderbell.app.templates import Listed, open_desk
+
+    async def work() -> Listed:
+        async with open_desk(_settings(), provider) as desk:
+            return await desk.listing()
+
+    listed = run(work())
+    if as_json:
+        _print_json(listed)
+    else:
+        show_listed(out, listed, state)
+
+
+@templates.command("bind")
+def templates_bind(
+    provider: Annotated[str, PROVIDER],
+    code: Annotated[str, typer.Argument(help="By what the provider knows the template: SMS_154950909.")],
+    which: Annotated[str, typer.Argument(help="The text, or how its digest begins.", metavar="[TEXT|DIGEST]")] = "",
+    topic: Annotated[str, typer.Option(help="WeChat: all texts of a topic that can fill the template.")] = "",
+    approved: Annotated[bool, typer.Option("--approved", help="It is approved already.")] = False,
+) -> None:
+    """Put down by which code a provider knows a text; it is used from when it is approved."""
+    from orderbell.app.templates import Bound, open_desk
+
+    if bool(which) == bool(topic):
+        raise typer.BadParameter("give a text or digest, or --topic", param_hint="TEXT|DIGEST")
+
+    async def work() -> Bound:
+        async with open_desk(_settings(), provider) as desk:
+            state: Any = "approved" if approved else "in_review"
+            return await (desk.bind_topic(code, topic, state) if topic else desk.bind(code, which, state))
+
+    bound = run(work())
+    for text, reason in bound.left_out:
+        err.print(f"Left out: {text}\n  {reason}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{code}: {len(bound.texts)} bound", highlight=False, markup=False)
+
+
+@templates.command("import")
+def templates_import(
+    file: Annotated[Path, typer.Argument(help="CSV with digest, code and state.", exists=True, dir_okay=False)],
+    provider: Annotated[str, typer.Option(help="Whose templates, where the file has no column for it.")] = "",
+) -> None:
+    """Take codes and states from a file, such as an exported one that was filled in: all rows, or none."""
+    from orderbell.app.template_sheets import read_csv
+    from orderbell.app.templates import import_rows
+
+    for words in run(import_rows(_settings(), read_csv(file, provider))):
+        out.print(words, highlight=False, markup=False)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What is done with what providers tell us: receipts, replies, reviews of templates, and grants."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from orderbell.store.people import People
 from orderbell.store.templates import Templates
 
 Submit = Callable[[list[Event]], Awaitable[list[Answer]]]
+
+_ID_MAX = 100  # with the provider's name before it, an event's id takes no more than 200
 
 log = structlog.get_logger()
 
@@ -56,12 +59,13 @@ class Hearing:
             await self.inbound(provider, heard.inbound)
         now = self._now()
         for review in heard.reviews:
+            name, reason = _storable(review.name), _storable(review.reason)
             if review.kind == "signature":
-                await self._templates.review_signature(provider, review.name, review.state, review.reason, now)
-            elif not await self._templates.review(provider, review.name, review.state, review.reason, now):
-                log.warning("a template was reviewed that is not ours", provider=provider, code=review.name)
+                await self._templates.review_signature(provider, name, review.state, reason, now)
+            elif not await self._templates.review(provider, name, review.state, reason, now):
+                log.warning("a template was reviewed that is not ours", provider=provider, code=name)
         for to, scope, number in heard.grants:
-            await self._shared_of(provider).grant(to, scope, number)
+            await self._shared_of(provider).grant(to, _storable(scope), number)
         if heard.gone:
             count("callbacks.gone", len(heard.gone))
 
@@ -74,9 +78,24 @@ class Hearing:
         for tenant in sorted(tenants):
             people = self._people_of(tenant)
             mine = [one for one in messages if await people.find_by_phone(one.sender)]
-            replies = [Reply(f"{provider}:{one.id}", one.text, phone=one.sender, time=one.at) for one in mine]
+            now = self._now()
+            replies = [
+                Reply(_name_of(provider, one), _storable(one.text), phone=one.sender, time=min(one.at, now))
+                for one in mine
+            ]
             if replies:
-                answers = await take_replies_of(
-                    people, self._shelves[tenant], tenant, self._now(), replies, self._submit
-                )
+                answers = await take_replies_of(people, self._shelves[tenant], tenant, now, replies, self._submit)
                 count("replies.taken", sum(answer.status is not Status.REFUSED for answer in answers))
+
+
+def _name_of(provider: str, message: InboundSms) -> str:
+    """By what a message is known again: an id that no event may have must not cost an opt-out."""
+    if message.id and len(message.id) <= _ID_MAX and message.id.isprintable():
+        return f"{provider}:{message.id}"
+    whole = "\0".join([message.id, message.sender, message.text, message.at.isoformat()])
+    return f"{provider}:{hashlib.blake2b(whole.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
+
+
+def _storable(text: str) -> str:
+    """The text without what PostgreSQL does not keep: zero characters and half surrogates."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -106,7 +106,7 @@ CODES: Final[Mapping[int, tuple[Outcome, str]]] = {
     41002: (Outcome.CHANNEL_DOWN, "appid is missing"),
     41004: (Outcome.CHANNEL_DOWN, "secret is missing"),
     40164: (Outcome.CHANNEL_DOWN, "add the address of this server to the account's IP whitelist"),
-    48001: (Outcome.CHANNEL_DOWN, "the account may not use this interface: see kind"),
+    48001: (Outcome.CHANNEL_DOWN, "the account may not use this interface: see message_kind"),
     48004: (Outcome.CHANNEL_DOWN, "WeChat has blocked this interface for the account"),
     50002: (Outcome.CHANNEL_DOWN, "WeChat has limited or closed the account"),
 }
@@ -121,20 +121,20 @@ class WeChatOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     `keys` gives, for each template id, WeChat's key (such as `thing1`) of each of our slots; an empty key leaves the
     slot out. Slots that have no entry must be named like keys themselves. `long_term` are templates whose permission
     does not end with one message. `page` is where a tap leads in a mini-program, `{order_no}` in it is filled in; an
-    official account needs `mini_program_appid` for it, without it a tap opens the message's link. `callback_token` and
+    official account needs `mini_program_appid` for it, without it a tap opens the message's link. `message_token` and
     `encoding_aes_key` are those of the account's message push. `price_millifen` is 0: WeChat takes nothing.
     """
 
     appid: str
     secret: str
-    kind: Kind = "oa_template"
+    message_kind: Kind = "oa_template"
     keys: dict[str, dict[str, str]] = {}
     long_term: frozenset[str] = frozenset()
     page: str = ""
     mini_program_appid: str = ""
     mini_program_state: Literal["formal", "trial", "developer"] = "formal"
     language: Literal["zh_CN", "zh_HK", "zh_TW", "en_US"] = "zh_CN"
-    callback_token: str = ""
+    message_token: str = ""
     encoding_aes_key: Annotated[str, msgspec.Meta(pattern="^([A-Za-z0-9+/]{43})?$")] = ""
     url: str = "https://api.weixin.qq.com"
     per_second: float = 0.0
@@ -204,14 +204,14 @@ class WeChatChannel(Provider):
         self.needs_template = True
         self.receipts_by = ReceiptsBy.CALLBACK
         self.limits = Limits(per_second=options.per_second)
-        keyed = options.kind == "oa_template"
+        keyed = options.message_kind == "oa_template"
         self.recovery = Recovery.KEY if keyed else Recovery.NONE
         self.key_window_s = _KEY_WINDOW_S if keyed else 0.0
         self._options = options
         self._now = now
         self._shared = shared
         self._at_once = asyncio.Semaphore(_REQUESTS_AT_ONCE)
-        self._events = EventReader(appid=options.appid, token=options.callback_token, aes_key=options.encoding_aes_key)
+        self._events = EventReader(appid=options.appid, token=options.message_token, aes_key=options.encoding_aes_key)
         self._http = HttpClient(options.url, connect_timeout_s=options.connect_timeout_s, timeout_s=options.timeout_s)
 
     async def send(self, batch: Sequence[Outgoing]) -> list[Answer]:
@@ -230,7 +230,7 @@ class WeChatChannel(Provider):
         """See `Channel.check`: fetches the token and the list of templates, and compares that with `keys`."""
         try:
             token = await self._shared.token(self._fetch)
-            answered = await self._ask("GET", _LIST_PATHS[self._options.kind], token)
+            answered = await self._ask("GET", _LIST_PATHS[self._options.message_kind], token)
         except ChannelUnavailable as problem:
             return [Finding(fine=False, words=str(problem))]
         # The list of an official account's templates comes without errcode, so only the list itself is success.
@@ -240,8 +240,8 @@ class WeChatChannel(Provider):
             return [Finding(fine=False, words=f"the list of templates could not be read: {detail}")]
         findings = [Finding(fine=True, words=f"appid and secret are right; {len(templates)} templates")]
         findings += compare_keys(self._options.keys, templates)
-        if not self._options.callback_token:
-            words = "no receipts and no permissions will be heard: set callback_token as in the account's settings"
+        if not self._options.message_token:
+            words = "no receipts and no permissions will be heard: set message_token as in the account's settings"
             findings.append(Finding(fine=False, words=words))
         return findings
 
@@ -273,7 +273,7 @@ class WeChatChannel(Provider):
 
     async def _post(self, body: bytes, token: str) -> Result:
         try:
-            answered = await self._ask("POST", _SEND_PATHS[self._options.kind], token, body)
+            answered = await self._ask("POST", _SEND_PATHS[self._options.message_kind], token, body)
             return read_answer(answered, self._now())
         except ChannelUnavailable as problem:
             return _without_token(problem)
@@ -327,7 +327,7 @@ class WeChatChannel(Provider):
                 return
 
     def _needs_permission(self, outgoing: Outgoing) -> bool:
-        return self._options.kind != "oa_template" and outgoing.template_code not in self._options.long_term
+        return self._options.message_kind != "oa_template" and outgoing.template_code not in self._options.long_term
 
 
 def write_message(options: WeChatOptions, outgoing: Outgoing) -> bytes:
@@ -344,16 +344,16 @@ def write_message(options: WeChatOptions, outgoing: Outgoing) -> bytes:
         "data": {key: {"value": words} for key, words in fill_keys(options.keys, outgoing).items()},
     }
     page = options.page.replace("{order_no}", quote(outgoing.order_no, safe="", errors="replace"))
-    if options.kind == "mini_program":
+    if options.message_kind == "mini_program":
         message |= {"miniprogram_state": options.mini_program_state, "lang": options.language}
         if page:
             message["page"] = page
     else:
         if outgoing.link:
-            message["url" if options.kind == "oa_template" else "page"] = outgoing.link
+            message["url" if options.message_kind == "oa_template" else "page"] = outgoing.link
         if options.mini_program_appid:
             message["miniprogram"] = {"appid": options.mini_program_appid, "pagepath": page}
-    if options.kind == "oa_template":
+    if options.message_kind == "oa_template":
         message["client_msg_id"] = outgoing.attempt_id.hex()
     try:
         return _encode(message)

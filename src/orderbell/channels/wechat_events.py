@@ -65,7 +65,7 @@ class EventReader:
             CallbackRefused: it is not WeChat's, not for this account, or cannot be read.
         """
         if not self._token:
-            raise CallbackRefused("callback_token is not set, so nothing from WeChat can be believed", _FORBIDDEN)
+            raise CallbackRefused("message_token is not set, so nothing from WeChat can be believed", _FORBIDDEN)
         query = callback.query
         moment, nonce = query.get("timestamp", ""), query.get("nonce", "")
         self._verify(query.get("signature", ""), moment, nonce)
@@ -92,9 +92,7 @@ class EventReader:
     def _verify(self, signature: str, *signed: str) -> None:
         expected = sign(self._token, *signed)
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace")):
-            raise CallbackRefused(
-                "wrong signature: callback_token is not the one in the account's settings", _FORBIDDEN
-            )
+            raise CallbackRefused("wrong signature: message_token is not the one in the account's settings", _FORBIDDEN)
 
 
 def sign(*parts: str) -> str:

@@ -25,6 +25,9 @@ FAILURES_MIN = 3.0
 FAILING_SHARE = 0.5
 """From this share of failures on, the breaker opens."""
 
+IN_A_ROW = 3
+"""So many requests that all failed open it as well, however well things went before."""
+
 PAUSE = timedelta(seconds=10)
 PAUSE_MAX = timedelta(minutes=5)
 ACCOUNT_PAUSE = timedelta(seconds=30)
@@ -65,6 +68,7 @@ class Health(Struct, frozen=True):
     pause: timedelta = PAUSE
     trial_at: datetime | None = None
     trials: int = 0
+    in_a_row: int = 0  # requests that failed as a whole since the last one that did not
 
 
 class Route(Struct, frozen=True):
@@ -77,9 +81,10 @@ class Route(Struct, frozen=True):
 
 
 def saw(health: Health, now: datetime, accepted: int, failed: int) -> Health:
-    """Count answers: messages that the provider took, and messages that failed by its fault; opens or closes."""
+    """Count the answers to a request: messages taken, and messages that failed by the provider's fault."""
     faded = fade(health, now)
-    counted = replace(faded, accepted=faded.accepted + accepted, failed=faded.failed + failed)
+    in_a_row = faded.in_a_row + 1 if failed and not accepted else 0 if accepted else faded.in_a_row
+    counted = replace(faded, accepted=faded.accepted + accepted, failed=faded.failed + failed, in_a_row=in_a_row)
     if counted.state == "half_open":
         if failed:
             return trip(counted, now, counted.reason, min(counted.pause * 2, PAUSE_MAX))
@@ -88,7 +93,8 @@ def saw(health: Health, now: datetime, accepted: int, failed: int) -> Health:
             return Health(now, counted.accepted, confirmed=counted.confirmed, receipt_s=counted.receipt_s)
         return replace(counted, trials=trials, trial_at=None)
     whole = counted.accepted + counted.failed
-    if counted.state == "closed" and counted.failed >= FAILURES_MIN and counted.failed >= FAILING_SHARE * whole:
+    many = counted.failed >= FAILURES_MIN and counted.failed >= FAILING_SHARE * whole
+    if counted.state == "closed" and (many or in_a_row >= IN_A_ROW):
         return trip(counted, now, "failing", PAUSE)
     return counted
 

@@ -285,6 +285,11 @@ class Wording:
         self._opt_out = shared.spec.opt_out
 
     @property
+    def widths(self) -> Mapping[str, int]:
+        """The most that each variable can take in an SMS, in UTF-16 units."""
+        return self._shared.widths
+
+    @property
     def topics(self) -> frozenset[str]:
         """The topics that there are words for."""
         return frozenset(self._topics)

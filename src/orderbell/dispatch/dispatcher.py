@@ -53,6 +53,7 @@ LEARN_EVERY_S: Final = 10.0
 """Between two looks at how long receipts take."""
 
 MATCH_IDLE_S: Final = 1.0
+COMPLAIN_EVERY: Final = timedelta(seconds=30)
 TALLIED: Final = timedelta(minutes=10)
 """Over how long the share of confirmed messages is counted."""
 
@@ -114,6 +115,7 @@ class Dispatcher:
         self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
         self._inbound = inbound
         self._inbound_after: dict[str, str] = {}
+        self._complained: dict[tuple[str, str], datetime] = {}
         # What is critical has places of its own, so that no flood of other messages keeps it waiting.
         self._slots = {False: asyncio.Semaphore(in_flight), True: asyncio.Semaphore(in_flight)}
         self._flying: set[asyncio.Task[None]] = set()
@@ -145,7 +147,7 @@ class Dispatcher:
             try:
                 found = await channel.inbound(RECEIPTS_BATCH, self._inbound_after.get(channel.name, ""))
             except ChannelUnavailable as problem:
-                log.warning("replies cannot be read", provider=channel.name, problem=str(problem))
+                self._complain("replies cannot be read", channel, problem)
                 continue
             if found:
                 await self._inbound(channel.name, found)
@@ -392,7 +394,7 @@ class Dispatcher:
             found = await channel.receipts(RECEIPTS_BATCH, after)
         except ChannelUnavailable as problem:
             count("dispatch.receipts_unavailable")
-            log.warning("receipts cannot be read", provider=channel.name, problem=str(problem))
+            self._complain("receipts cannot be read", channel, problem)
             return 0
         if found:
             await self._receiver.page(channel.name, found, after)
@@ -433,7 +435,7 @@ class Dispatcher:
             found = await channel.lookup([_unsure(waiting) for waiting in asked])
         except ChannelUnavailable as problem:
             count("dispatch.lookup_unavailable")
-            log.warning("provider cannot be asked", provider=channel.name, problem=str(problem))
+            self._complain("provider cannot be asked", channel, problem)
             found = []
         by_id = {waiting.attempt_id: waiting for waiting in asked}
         known = [one for one in found if one.attempt_id in by_id]
@@ -465,6 +467,14 @@ class Dispatcher:
         if settlements:
             count("dispatch.in_doubt_resend", len(settlements))
             await self._ledger.settle(None, channel.name, settlements, now)
+
+    def _complain(self, words: str, channel: Channel, problem: Exception) -> None:
+        """Log a trouble that comes again and again, now and then."""
+        now = self._now()
+        last = self._complained.get((words, channel.name))
+        if last is None or now - last >= COMPLAIN_EVERY:
+            self._complained[words, channel.name] = now
+            log.warning(words, provider=channel.name, problem=str(problem))
 
     async def _beat(self) -> None:
         """Renew the lease, whatever the other loops are waiting for."""

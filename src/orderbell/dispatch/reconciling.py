@@ -19,7 +19,7 @@ any others, or no clear word        it stays unknown, unless its class is rather
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -170,7 +170,11 @@ class _Inquiry:
         words = {one.message.id: _Words() for one in batch}
         for channel in self._routes.channels.values():
             if channel.recovery is Recovery.LOOKUP:
-                mine = [one for one in batch if self._routes.may_carry(channel, one.message)]
+                mine = [
+                    one
+                    for one in batch
+                    if words[one.message.id].found is None and self._routes.may_carry(channel, one.message)
+                ]
                 for turn in range(ATTEMPTS_ASKED):
                     # One attempt of each message at a time: some providers find messages by their text, and say
                     # nothing when they are asked for two of one text.
@@ -211,25 +215,26 @@ class _Words(Struct):
     unasked: bool = False
 
 
-async def _ask(channel: Channel, mine: Iterable[Waiting], turn: int, words: Mapping[bytes, _Words]) -> list[Waiting]:
+async def _ask(channel: Channel, mine: Sequence[Waiting], turn: int, words: Mapping[bytes, _Words]) -> list[Waiting]:
     """Ask about one attempt of each message; returns those that were not found."""
-    asked = {unsure.attempt_id: (one, unsure) for one in mine for unsure in [_attempt(one, turn)]}
+    attempts = [(one, _attempt(one, turn)) for one in mine]
     try:
-        answers = await channel.lookup([unsure for _, unsure in asked.values()])
+        answers = await channel.lookup([attempt for _, attempt in attempts])
     except ChannelUnavailable as problem:
         log.warning("provider cannot be asked", provider=channel.name, problem=str(problem))
-        for one, _ in asked.values():
+        for one, _ in attempts:
             words[one.message.id].unasked = True
         return []
+    given = {answer.attempt_id: answer for answer in answers}
     missing: list[Waiting] = []
-    for answer in answers:
-        one, _ = asked.pop(answer.attempt_id, (None, None))
-        if one is not None and answer.fate is Fate.NOT_FOUND:
+    for one, attempt in attempts:
+        answer = given.get(attempt.attempt_id)
+        if answer is None:
+            words[one.message.id].unclear = True
+        elif answer.fate is Fate.NOT_FOUND:
             missing.append(one)
-        elif one is not None:
+        else:
             words[one.message.id].found = (_first_number(one) + turn, channel.name, answer)
-    for one, _ in asked.values():
-        words[one.message.id].unclear = True
     return missing
 
 

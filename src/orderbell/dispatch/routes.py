@@ -210,7 +210,7 @@ class Routes:
             elif answer.outcome is Outcome.THROTTLED and answer.scope is Scope.PROVIDER:
                 health = routing.trip(health, now, "throttled", timedelta(seconds=max(answer.retry_after_s, 1.0)))
         self._health[provider] = health
-        if health.state not in {before.state, "half_open"}:
+        if (before.state == "closed") != (health.state == "closed"):  # a trial that failed is no news
             count(f"dispatch.breaker_{health.state}")
             detail = next((a.detail for a in answers if a.outcome is not Outcome.ACCEPTED), "")
             self._changed(Change(provider, health.state, health.reason or before.reason, detail))
@@ -244,7 +244,6 @@ class Routes:
     def _serves(self, name: str, tenant: str) -> bool:
         tenants = self._terms[name].tenants
         return not tenants or tenant in tenants
-
 
     def _can_carry(self, channel: Channel, message: Message) -> bool:
         return self.may_carry(channel, message) and (not channel.needs_template or bool(self._code(channel, message)))

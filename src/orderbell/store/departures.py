@@ -229,7 +229,7 @@ WITH grounded AS (
     DELETE FROM flight
 )
 UPDATE message SET status = 'unknown', due_at = NULL, detail = 'restored', settled_at = $1
-WHERE status IN ('queued', 'sending')
+WHERE status IN ('queued', 'sending') OR (status = 'unknown' AND due_at IS NOT NULL)
 """
 
 RESTORED = """

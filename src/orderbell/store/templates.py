@@ -19,7 +19,9 @@ ON CONFLICT DO NOTHING
 _BIND = """
 UPDATE template SET code = $3, state = $4, reason = '', updated_at = $5 WHERE provider = $1 AND digest = $2
 """
-_REVIEW = "UPDATE template SET state = $3, reason = $4, updated_at = $5 WHERE provider = $1 AND code = $2"
+_REVIEW = """
+UPDATE template SET state = $3, reason = $4, updated_at = $5 WHERE provider = $1 AND code = $2 AND $2 <> ''
+"""
 _SIGNATURE = """
 INSERT INTO signature (provider, name, state, reason, updated_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (provider, name) DO UPDATE SET state = excluded.state, reason = excluded.reason,
