@@ -13,11 +13,13 @@ from orderbell.app.database import open_database, open_store
 from orderbell.app.explaining import Explainer
 from orderbell.app.hearing import Hearing, Submit
 from orderbell.app.providers import ProviderSpec, read_providers
+from orderbell.app.staff import open_alerts, tell_of
 from orderbell.channels.protocol import Channel, ChannelUnavailable
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Answer, Event
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
+from orderbell.dispatch.alerts import Alerts
 from orderbell.dispatch.receiving import Receiver
 from orderbell.dispatch.routes import Routes
 from orderbell.engine import Intake, IntakeBusy, Timers
@@ -116,7 +118,14 @@ async def _start_worker(
     store, shelves = platform.store, platform.shelves
     report = partial(store.turn, shelves)
     terms = {one.name: one.terms for one in platform.providers}
-    routes = Routes(platform.channels.values() if channels is None else channels, now(), terms)
+    staff = [one for one in platform.providers if one.kind == "staff"]
+    alerts = [open_alerts(one, platform.channels[one.name], store, lambda: platform.shelves, now) for one in staff]
+    routes = Routes(
+        platform.channels.values() if channels is None else channels, now(), terms,
+        lambda change: tell_of(change, alerts, staff, now),
+    )  # fmt: skip
+    for one in alerts:
+        await stack.enter_async_context(_until_closed(one))
     platform.dispatcher = Dispatcher(
         Ledger(store), shelves, routes, now=now, patience=patience, report=report,
         templates=Templates(store).approved, inbound=_hearing(platform, report, now).inbound,
@@ -216,7 +225,7 @@ def _port_taken(setting: str, host: str, port: int, problem: OSError) -> Setting
 
 
 @asynccontextmanager
-async def _until_closed(part: Intake | Timers | Dispatcher) -> AsyncIterator[None]:
+async def _until_closed(part: Intake | Timers | Dispatcher | Alerts) -> AsyncIterator[None]:
     task = asyncio.create_task(part.run())
     try:
         yield
