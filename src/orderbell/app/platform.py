@@ -17,6 +17,7 @@ from orderbell.app.staff import open_alerts, tell_of
 from orderbell.channels.protocol import Channel, ChannelUnavailable
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Answer, Event
+from orderbell.core.model import Message
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.dispatch.alerts import Alerts
@@ -32,6 +33,7 @@ from orderbell.settings import Settings
 from orderbell.sources.callbacks import Caller, callbacks_route
 from orderbell.sources.events import events_route
 from orderbell.sources.replies import replies_route
+from orderbell.sources.unsubscribe import unsubscribe_route, unsubscribe_token
 from orderbell.store import embedded
 from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.ledger import Ledger
@@ -129,6 +131,7 @@ async def _start_worker(
     platform.dispatcher = Dispatcher(
         Ledger(store), shelves, routes, now=now, patience=patience, report=report,
         templates=Templates(store).approved, inbound=_hearing(platform, report, now).inbound,
+        unsubscribe=partial(_unsubscribe_url, settings, store) if settings.public_url else None,
     )  # fmt: skip
     await stack.enter_async_context(_until_closed(platform.dispatcher))
     await stack.enter_async_context(_until_closed(timers))
@@ -166,7 +169,8 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
     events = events_route(submit, ring.tenant_of, now, busy=IntakeBusy)
     callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
     callbacks = callbacks_route(callers, _hearing(platform, submit, now).keep, settings.public_url)
-    site = create_site([events, callbacks, keyed([*people, *stories], ring.tenant_of)], missing)
+    leaving = unsubscribe_route(people_of, store.vault.index_key, now)
+    site = create_site([events, callbacks, leaving, keyed([*people, *stories], ring.tenant_of)], missing)
     try:
         serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)
@@ -181,6 +185,11 @@ def _open_providers(stack: AsyncExitStack, platform: Platform, now: Clock) -> No
         channel = spec.open(now, SharedByAll(platform.store, spec.name, now))
         stack.push_async_callback(channel.close)
         platform.channels[spec.name] = channel
+
+
+def _unsubscribe_url(settings: Settings, store: Store, message: Message) -> str:
+    token = unsubscribe_token(store.vault.index_key, message.tenant, message.contact)
+    return f"{settings.public_url.rstrip('/')}/u/{token}"
 
 
 def _hearing(platform: Platform, submit: Submit, now: Clock) -> Hearing:

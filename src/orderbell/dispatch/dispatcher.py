@@ -18,10 +18,12 @@ from orderbell.channels.protocol import (
     Fate,
     InboundSms,
     Outcome,
+    Outgoing,
     ReceiptsBy,
     Recovery,
     Unsure,
 )  # fmt: skip
+from orderbell.core.model import Message
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import outcomes
 from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
@@ -85,6 +87,7 @@ class Dispatcher:
             nobody hears of them.
         templates: Gives the approved templates, by provider and text; asked for again and again.
         inbound: Takes what people wrote to a provider that is asked for it.
+        unsubscribe: The address at which the person of a message ends advertising with one click; for mail.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Dispatcher:
         report: Report | None = None,
         templates: Templates | None = None,
         inbound: Inbound | None = None,
+        unsubscribe: Callable[[Message], str] | None = None,
     ) -> None:
         self._ledger, self._shelves, self._now, self._plan_at = ledger, shelves, now, plan_at
         self._routes = channels if isinstance(channels, Routes) else Routes(channels, now())
@@ -113,7 +117,7 @@ class Dispatcher:
         self._templates = templates
         self._poll_s, self._batch, self._in_flight = poll_ms / 1000, batch, in_flight
         self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
-        self._inbound = inbound
+        self._inbound, self._unsubscribe = inbound, unsubscribe
         self._inbound_after: dict[str, str] = {}
         self._complained: dict[tuple[str, str], datetime] = {}
         # What is critical has places of its own, so that no flood of other messages keeps it waiting.
@@ -268,6 +272,7 @@ class Dispatcher:
                 claim = Claim(now, self._batch, list(self._routes.open), worker, lanes)
                 decided = await self._claim("queued", claim, self._try_again)
                 handled += len(decided.moves)
+                failpoint("dispatch.lease_committed")
                 tasks += self._set_off(decided.requests)
         except BaseException:
             # What was committed without our knowing, or not set off, stands under this lease and under no other.
@@ -332,7 +337,7 @@ class Dispatcher:
             raise
 
     async def _hand_over(self, request: Request, channel: Channel) -> list[Answer]:
-        batch = [outgoing(departure) for departure in request.departures]
+        batch = [self._outgoing(departure) for departure in request.departures]
         failpoint("dispatch.before_send")
         if not self._lease.holds(request.worker):
             # The last look before the first byte: somebody else may be asking about these attempts already.
@@ -346,6 +351,12 @@ class Dispatcher:
             given = []
         failpoint("dispatch.after_send")
         return outcomes.answers_of(request.departures, given)
+
+    def _outgoing(self, departure: Departure) -> Outgoing:
+        message, made = departure.message, outgoing(departure)
+        if self._unsubscribe is None or message.channel != "email" or not message.marketing:
+            return made
+        return replace(made, unsubscribe=self._unsubscribe(message))
 
     async def _settle(self, request: Request, channel: Channel, answers: Sequence[Answer]) -> None:
         now = self._now()

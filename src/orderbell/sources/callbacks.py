@@ -15,9 +15,8 @@ import structlog
 from litestar import Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
-from msgspec import Struct
 
-from orderbell.channels.protocol import Callback, CallbackRefused, Channel, Heard
+from orderbell.channels.protocol import Callback, CallbackRefused, Channel, Heard, Veiled
 from orderbell.errors import OrderBellError
 from orderbell.observe import count
 from orderbell.sources.events import AWAY_RETRY_AFTER_S, BODY_WITHIN_S, turned_away
@@ -30,7 +29,7 @@ Keep = Callable[[str, Heard], Awaitable[None]]
 """Stores what a provider said; on return it is kept."""
 
 
-class Caller(Struct, frozen=True):
+class Caller(Veiled, frozen=True):
     """A provider that calls us: its channel, and the secret part of its address."""
 
     channel: Channel
@@ -63,17 +62,21 @@ def callbacks_route(callers: Mapping[str, Caller], keep: Keep, public_url: str =
         )  # fmt: skip
         try:
             heard = caller.channel.hear(callback)
+            await keep(provider, heard)
         except CallbackRefused as refused:
             count("callbacks.refused")
             log.warning("callback refused", provider=provider, kind=kind, problem=str(refused))
             return Response(b"", status_code=refused.status, media_type="text/plain")
-        try:
-            await keep(provider, heard)
         except OrderBellError as problem:
             log.warning("callback turned away", provider=provider, problem=str(problem))
             detail = "nothing can be kept at the moment; bring the same again later"
             headers = {"Retry-After": str(AWAY_RETRY_AFTER_S)}
             raise turned_away(503, "unavailable", "Unavailable", detail, headers) from problem
+        except Exception as problem:
+            # Logged here and not by the site, which would write down the path with its token.
+            log.exception("callback failed", provider=provider, kind=kind)
+            detail = "something went wrong here, not with you; the log says what"
+            raise turned_away(500, "internal", "Internal Server Error", detail) from problem
         count("callbacks.taken")
         return Response(heard.answer, status_code=heard.status, media_type=heard.content_type)
 
