@@ -93,12 +93,16 @@ class Flooded(Struct, frozen=True):
     told: list[Told]
     fates: dict[str, int]
 
-    def delays_ms(self, topic: str, tenants: Sequence[str] = (), from_s: float = 0, until_s: float = 1e9) -> list[float]:
+    def delays_ms(
+        self, topic: str, tenants: Sequence[str] = (), from_s: float = 0, until_s: float = 1e9
+    ) -> list[float]:
         """How long messages of a topic took, of all tenants or some, that fell due within a span."""
         return [
             1000 * one.delay_s
             for one in self.told
-            if one.due.topic == topic and from_s <= one.due.at_s < until_s and (not tenants or one.due.tenant in tenants)
+            if one.due.topic == topic
+            and from_s <= one.due.at_s < until_s
+            and (not tenants or one.due.tenant in tenants)
         ]
 
     def p_ms(self, share: float, topic: str, tenants: Sequence[str] = (), until_s: float = 1e9) -> float:
@@ -140,7 +144,9 @@ async def flood(scratch: Scratch, coming: Sequence[Due], *, connections: int = 4
                     await asyncio.sleep(POLL_S)
             await until_settled(store.pool.fetchval)
         await channel.close()
-        rows = await store.pool.fetch("SELECT fate || ' ' || topic || ' ' || reason AS fate, count(*) FROM notice GROUP BY 1")
+        rows = await store.pool.fetch(
+            "SELECT fate || ' ' || topic || ' ' || reason AS fate, count(*) FROM notice GROUP BY 1"
+        )
     taken = _taken(path)
     path.unlink()
     found = []
@@ -163,9 +169,7 @@ async def _dispatching(dispatcher: Dispatcher) -> AsyncIterator[None]:
 async def _fill(store: Store, coming: Sequence[Due]) -> datetime:
     """Put everything into the queue, each for a person of their own; returns the moment from which the seconds count."""
     now = system_clock()
-    await store.pool.copy_records_to_table(
-        "contact", records=_contact_rows(coming, now), columns=CONTACT_COLUMNS
-    )
+    await store.pool.copy_records_to_table("contact", records=_contact_rows(coming, now), columns=CONTACT_COLUMNS)
     begins_at = system_clock() + timedelta(seconds=AHEAD_S + len(coming) / 10_000)
     await store.pool.copy_records_to_table("queue", records=_queue_rows(coming, begins_at))
     await store.pool.execute("VACUUM ANALYZE contact, queue")

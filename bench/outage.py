@@ -130,7 +130,7 @@ def _quantile(sorted_values: Sequence[float], part: float) -> float:
     return sorted_values[min(int(len(sorted_values) * part), len(sorted_values) - 1)] if sorted_values else 0.0
 
 
-async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> None:
+async def run(report: Report, _rounds: int, scale: float, scratch: Scratch) -> None:
     """Add the rows of this bench; each scenario once, for they take their time by themselves."""
     for scenario in SCENARIOS:
         async with scratch.store() as store:

@@ -21,10 +21,19 @@ class Started:
 @asynccontextmanager
 async def orderbell(*arguments: str, says: str, settings: Mapping[str, str] | None = None) -> AsyncIterator[Started]:
     """Run `orderbell ARGUMENTS` until the block ends; begins when it prints a line that starts with `says`."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORDERBELL_")}
-    named = {f"ORDERBELL_{name.upper()}": value for name, value in (settings or {}).items()}
+    async with module("orderbell", *arguments, says=says, settings=settings) as started:
+        yield started
+
+
+@asynccontextmanager
+async def module(
+    name: str, *arguments: str, says: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Started]:
+    """Run `python -m NAME ARGUMENTS` until the block ends; begins as `orderbell` does."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ORDERBELL_")}
+    named = {f"ORDERBELL_{setting.upper()}": value for setting, value in (settings or {}).items()}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "orderbell", *arguments, stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", name, *arguments, stdout=asyncio.subprocess.PIPE,
         env=environment | {"ORDERBELL_LOG_LEVEL": "error", "ORDERBELL_SECRET_KEY": SECRET.hex()} | named,
     )  # fmt: skip
     try:

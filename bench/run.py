@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from bench import core, dispatch, engine, flow, history, http, journal, outage, outreach
+from bench import batches, core, dispatch, engine, flow, history, http, journal, outage, outreach
 from bench.machine import describe
 from bench.scratch import Scratch, scratch_server
 from bench.table import Report, show
@@ -65,7 +65,7 @@ def _benches(folder: Path) -> dict[str, Bench]:
 
     return {
         "core": alone, "engine": engine.run, "http": http.run, "dispatch": dispatch.run, "flow": flow.run,
-        "outreach": outreach.run, "outage": outage.run, "history": past, "journal": journal.run,
+        "outreach": outreach.run, "batches": batches.run, "outage": outage.run, "history": past, "journal": journal.run,
     }  # fmt: skip
 
 

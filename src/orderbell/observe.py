@@ -115,8 +115,11 @@ def counts() -> dict[str, int]:
     return dict(_counts)
 
 
-class FailpointReached(Exception):
-    """A failpoint armed with `raise` was reached."""
+class FailpointReached(BaseException):
+    """A failpoint armed with `raise` was reached.
+
+    As with the death that it stands for, nobody who is prepared for mistakes may catch it and go on.
+    """
 
 
 class _Arm(Struct):

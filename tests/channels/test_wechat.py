@@ -282,7 +282,7 @@ def test_slots_fill_keys() -> None:
 )
 def test_message_on_the_wire(kind: Kind, more: dict[str, str], expected: dict[str, object]) -> None:
     """Each kind has its own form."""
-    options = msgspec.convert({"appid": "wx0", "secret": "s", "kind": kind, **more}, WeChatOptions)
+    options = msgspec.convert({"appid": "wx0", "secret": "s", "message_kind": kind, **more}, WeChatOptions)
     outgoing = Outgoing(
         (255).to_bytes(16, "big"), "wechat", OPENID, "", slots=(("thing1", "箱子"),), template_code="T",
         link="https://shop.example/o", order_no="A/1",
@@ -293,7 +293,7 @@ def test_message_on_the_wire(kind: Kind, more: dict[str, str], expected: dict[st
 
 def test_options_refuse_what_is_no_option() -> None:
     """A misspelled option or a key that is none must not be passed over."""
-    for wrong in ({"kinds": "x"}, {"kind": "sms"}, {"encoding_aes_key": "short"}):
+    for wrong in ({"kinds": "x"}, {"message_kind": "sms"}, {"encoding_aes_key": "short"}):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({"appid": "a", "secret": "s", **wrong}, WeChatOptions)
 
@@ -512,7 +512,7 @@ async def test_check_names_what_is_missing() -> None:
     async with wechat() as rig:
         rig.simulator.templates = {}
         assert [finding.fine for finding in await rig.channel.check()] == [True, False]
-        rig.channel._options = msgspec.structs.replace(rig.channel._options, callback_token="", keys={})
+        rig.channel._options = msgspec.structs.replace(rig.channel._options, message_token="", keys={})
         assert [finding.fine for finding in await rig.channel.check()] == [True, False]
         await rig.arrange(Situation.GONE)
         assert [finding.fine for finding in await rig.channel.check()] == [False]

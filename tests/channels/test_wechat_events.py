@@ -123,7 +123,7 @@ def test_nothing_is_believed_without_token() -> None:
     """Without a callback token everybody could sign, so everything must be refused."""
     reader = EventReader(appid=APPID, token="")
     query = QUERY | {"signature": sign("", "1610969440", "1"), "echostr": "1"}
-    with pytest.raises(CallbackRefused, match="callback_token"):
+    with pytest.raises(CallbackRefused, match="message_token"):
         reader.hear(Callback("GET", "https://shop.example/", {}, query, b""))
 
 

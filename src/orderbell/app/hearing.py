@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from orderbell.channels.protocol import Heard, InboundSms, Shared
-from orderbell.core.events import Answer, Event, Status
+from orderbell.core.events import FUTURE_MAX, Answer, Event, Status
 from orderbell.core.turn import Shelf
 from orderbell.dispatch.receiving import Receiver
 from orderbell.observe import count
@@ -80,7 +80,12 @@ class Hearing:
             mine = [one for one in messages if await people.find_by_phone(one.sender)]
             now = self._now()
             replies = [
-                Reply(_name_of(provider, one), _storable(one.text), phone=one.sender, time=min(one.at, now))
+                Reply(
+                    _name_of(provider, one),
+                    _storable(one.text),
+                    phone=one.sender,
+                    time=one.at if one.at - now < FUTURE_MAX else now,
+                )
                 for one in mine
             ]
             if replies:
@@ -92,7 +97,7 @@ def _name_of(provider: str, message: InboundSms) -> str:
     """By what a message is known again: an id that no event may have must not cost an opt-out."""
     if message.id and len(message.id) <= _ID_MAX and message.id.isprintable():
         return f"{provider}:{message.id}"
-    whole = "\0".join([message.id, message.sender, message.text, message.at.isoformat()])
+    whole = f"{message.id}\0{message.sender}\0{message.text}\0{message.at.isoformat()}"
     return f"{provider}:{hashlib.blake2b(whole.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
 
 

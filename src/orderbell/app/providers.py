@@ -15,6 +15,7 @@ A value may be `{env = "NAME"}` or `{file = "PATH"}` instead of the words themse
 in the file.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from orderbell.channels.protocol import Channel, Shared
+from orderbell.channels.protocol import Channel, Shared, Veiled
 from orderbell.channels.registry import KindUnknown, make_channel, options_type
 from orderbell.dispatch.routes import Terms
 from orderbell.errors import SettingsInvalid
@@ -37,7 +38,7 @@ Made = TypeVar("Made", bound=Struct)
 _COMMON = {"name", "kind", "weight", "tenants", "prefixes", "callback_token"}
 
 
-class ProviderSpec(Struct, frozen=True, kw_only=True):
+class ProviderSpec(Veiled, frozen=True, kw_only=True):
     """A provider as its file names it; `options` are those of its kind, checked."""
 
     name: str
@@ -47,11 +48,18 @@ class ProviderSpec(Struct, frozen=True, kw_only=True):
     callback_token: str = ""
 
     def open(self, now: Callable[[], datetime], shared: Shared) -> Channel:
-        """Make the channel to it."""
-        return make_channel(self.kind, self.options, name=self.name, now=now, shared=shared)
+        """Make the channel to it.
+
+        Raises:
+            SettingsInvalid: Its options cannot be used, such as a key that is none.
+        """
+        try:
+            return make_channel(self.kind, self.options, name=self.name, now=now, shared=shared)
+        except (ValueError, TypeError, KindUnknown) as problem:
+            raise SettingsInvalid(f"provider {self.name} ({self.kind}): {problem}") from None
 
 
-class _Common(Struct, frozen=True, kw_only=True):
+class _Common(Veiled, frozen=True, kw_only=True):
     name: str
     kind: str
     weight: float = 1.0
@@ -88,8 +96,8 @@ def _read(entry: Any, where: str, environment: Mapping[str, str] | None) -> Prov
     common = _converted({key: values[key] for key in values.keys() & _COMMON}, _Common, where)
     if not common.name.isidentifier() or not common.name.isascii():
         raise SettingsInvalid(f"{where}: name: use letters, digits and _, such as ali_main")
-    if common.weight <= 0:
-        raise SettingsInvalid(f"{where}: weight: must be above 0; leave the provider out to stop using it")
+    if not 0 < common.weight < math.inf:
+        raise SettingsInvalid(f"{where}: weight: must be a number above 0; leave the provider out to stop using it")
     if common.callback_token and len(common.callback_token) < TOKEN_LENGTH_MIN:
         raise SettingsInvalid(
             f"{where}: callback_token: at least {TOKEN_LENGTH_MIN} characters that nobody can guess; "
@@ -122,15 +130,28 @@ def _filled(value: Any, where: str, environment: Mapping[str, str]) -> Any:  # n
     if not isinstance(value, dict):
         return value
     if set(value) == {"env"}:
-        if value["env"] not in environment:
+        if not isinstance(value["env"], str):
+            raise SettingsInvalid(f'{where}: write the name of a variable after env, such as {{env = "ALI_SECRET"}}')
+        if not environment.get(value["env"]):
             raise SettingsInvalid(f"{where}: the environment has no variable {value['env']}; set it to the secret")
         return environment[value["env"]]
     if set(value) == {"file"}:
-        try:
-            return Path(value["file"]).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as problem:
-            raise SettingsInvalid(f"{where}: the file {value['file']} cannot be read: {problem}") from problem
+        if not isinstance(value["file"], str):
+            raise SettingsInvalid(f'{where}: write a path after file, such as {{file = "/run/secrets/ali"}}')
+        return _read_secret(value["file"], where)
     return {key: _filled(one, where, environment) for key, one in value.items()}
+
+
+def _read_secret(path: str, where: str) -> str:
+    try:
+        words = Path(path).read_text("utf-8").strip()
+    except OSError as problem:
+        raise SettingsInvalid(f"{where}: the file {path} cannot be read: {problem.strerror}") from problem
+    except ValueError:
+        raise SettingsInvalid(f"{where}: the file {path} cannot be read: it is no text in UTF-8") from None
+    if not words:
+        raise SettingsInvalid(f"{where}: the file {path} is empty; put the secret into it")
+    return words
 
 
 def _check_names(found: Sequence[ProviderSpec], file: Path) -> None:

@@ -74,6 +74,10 @@ _LINK = re.compile(
 )
 
 
+_HANDED_OVER_MAX: Final = 500
+"""Messages that are taken at once, of any templates; they leave in requests of one template each, side by side."""
+
+
 class AlibabaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop configures to send through Alibaba Cloud.
 
@@ -186,7 +190,7 @@ class AlibabaChannel(Provider):
     def __init__(self, options: AlibabaOptions, *, name: str, now: Callable[[], dt.datetime], shared: Shared) -> None:
         self.name = name
         self.carries = frozenset({"sms"})
-        self.batch_max = options.batch_max
+        self.batch_max = _HANDED_OVER_MAX
         self.price_millifen = options.price_millifen
         self.recovery = Recovery.LOOKUP
         self.lookup_after_s = options.lookup_after_s
@@ -206,10 +210,6 @@ class AlibabaChannel(Provider):
         self._quoted_sign = quote(_encode(options.sign).decode(), safe="~")
         self._quoted_extend_code = quote(f'"{options.extend_code}"', safe="~")
         self._named: dict[tuple[bytes, str], bytes] = {}
-
-    def together(self, outgoing: Outgoing) -> str:
-        """See `Channel.together`: one request has one template."""
-        return outgoing.template_code
 
     def ref_of(self, first: bytes, outgoing: Outgoing) -> str:
         """See `Channel.ref_of`: the OutId of the request and the hash of the phone.
@@ -348,8 +348,8 @@ class AlibabaChannel(Provider):
                 seen.add((out_id, one.phone))
                 groups.setdefault((one.outgoing.template_code, out_id), []).append(one)
         for (_, out_id), members in groups.items():
-            for start in range(0, len(members), self.batch_max):
-                chunk = members[start : start + self.batch_max]
+            for start in range(0, len(members), self._options.batch_max):
+                chunk = members[start : start + self._options.batch_max]
                 parts.append(_Part(out_id or chunk[0].outgoing.attempt_id.hex(), chunk))
         return parts
 

@@ -15,7 +15,7 @@ import jwt
 import msgspec
 
 from orderbell.channels.http import HttpClient, NoReply, Reply, Verdict, judge
-from orderbell.channels.protocol import Answer, ChannelUnavailable, Finding, Outcome, Scope, Shared, Token
+from orderbell.channels.protocol import Answer, Finding, Outcome, Scope, Shared, Token
 from orderbell.channels.push import (
     UNREADABLE,
     CredentialsRefused,
@@ -25,6 +25,7 @@ from orderbell.channels.push import (
     answer_of,
     clock_gap,
 )
+from orderbell.errors import OrderBellError
 
 # Apple wants a token to be used between 20 and 60 minutes: a younger one is too many, an older one is expired.
 _TOKEN_GOOD_FOR: Final = dt.timedelta(minutes=40)
@@ -225,7 +226,7 @@ class ApnsChannel(PushChannel):
                 token = await self._shared.token(self._sign, stale)
             except CredentialsRefused as refused:
                 return Judged(Verdict(Outcome.CHANNEL_DOWN, str(refused)))
-            except ChannelUnavailable as unavailable:
+            except OrderBellError as unavailable:
                 return Judged(Verdict(Outcome.NOT_SENT, f"no provider token: {unavailable}"))
             signed = {**headers, "authorization": f"bearer {token}"}
             answered = await self._http.request("POST", f"/3/device/{device}", body, signed)

@@ -18,9 +18,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-import msgspec
-
-from orderbell.channels.protocol import Answer, Finding, Limits, Outcome, Outgoing, Provider, Shared
+from orderbell.channels.protocol import Answer, Finding, Limits, Outcome, Outgoing, Provider, Shared, Veiled
 from orderbell.errors import SettingsInvalid
 
 NO_KNOWLEDGE: Final = "no delivery knowledge"
@@ -36,7 +34,7 @@ _SAMPLES: Final = {"sms": "+8613800138000", "email": "check@example.com"}
 _is_single = re.compile(r"[^\s,;/\\]+").fullmatch
 
 
-class AppriseOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class AppriseOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop sets up for services that only Apprise knows.
 
     `urls` gives for each channel an address in the form of Apprise, such as `slack://…`; `{to}` in it stands for the

@@ -16,8 +16,9 @@ import jwt
 import msgspec
 
 from orderbell.channels.http import HttpClient, NoReply, Reply, Verdict, judge
-from orderbell.channels.protocol import Answer, ChannelUnavailable, Finding, Outcome, Scope, Shared, Token
+from orderbell.channels.protocol import Answer, ChannelUnavailable, Finding, Outcome, Scope, Shared, Token, Veiled
 from orderbell.channels.push import UNREADABLE, CredentialsRefused, Note, PushChannel, PushOptions, answer_of, clock_gap
+from orderbell.errors import OrderBellError
 
 _SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -55,7 +56,7 @@ _REMEDIES: Final = {
 }
 
 
-class ServiceAccount(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceAccount(Veiled, frozen=True, kw_only=True):
     """The key file that the Firebase console gives (Project settings, Service accounts), as it is."""
 
     project_id: str
@@ -233,7 +234,7 @@ class FcmChannel(PushChannel):
                 token = await self._shared.token(self._fetch_token, stale)
             except CredentialsRefused as refused:
                 return Judged(Verdict(Outcome.CHANNEL_DOWN, str(refused)))
-            except ChannelUnavailable as unavailable:
+            except OrderBellError as unavailable:
                 # Whatever became of that request, the message itself has not been written.
                 return Judged(Verdict(Outcome.NOT_SENT, f"no access token: {unavailable}"))
             headers = {"authorization": f"Bearer {token}"}

@@ -24,6 +24,7 @@ from pyreqwest.http import Url
 from pyreqwest.response import Response
 
 from orderbell.channels.protocol import Outcome
+from orderbell.observe import failpoint
 
 _CAUSE_BEFORE_CONNECTED = "client error (Connect)"
 _ERRORS_BEFORE_CONNECTED = (BuilderError, PoolTimeoutError)
@@ -173,6 +174,7 @@ class HttpClient:
             if body is not None:
                 builder = builder.body_bytes(body)
             async with builder.build_streamed() as response:
+                failpoint("http.answer_unread")
                 received = await _read(response, self._cut_bytes)
                 if received is None:
                     return NoReply(perhaps_sent=True, detail=f"answer longer than {_BODY_BYTES_MAX} bytes")

@@ -43,6 +43,7 @@ from orderbell.channels.protocol import (
     ReceiptsBy,
     Recovery,
     Shared,
+    Veiled,
 )
 from orderbell.channels.smtp import CLOSING, Line, Lost, Refusal, Refused, Relay, Stage, outcome_of
 
@@ -60,7 +61,7 @@ ResolveTxt = Callable[[str], Awaitable[list[str]]]
 """Gives the TXT records of a name, none if there are none; raises ChannelUnavailable if nobody could be asked."""
 
 
-class DkimKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DkimKey(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A key that mails are signed with: see `orderbell.channels.letters.Signer`."""
 
     domain: str
@@ -68,7 +69,7 @@ class DkimKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     private_key: str
 
 
-class MailOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MailOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop configures for mail.
 
     `host`, `port`, `tls`, `username` and `password` are those of the relay; `ca_pem` is an authority to trust besides

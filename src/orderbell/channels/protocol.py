@@ -17,6 +17,24 @@ import msgspec
 from orderbell.errors import OrderBellError
 
 
+class Veiled(msgspec.Struct, frozen=True):
+    """A struct that may hold secrets, and shows numbers and hosts only: what is printed ends up in logs."""
+
+    def __repr__(self) -> str:
+        """Name every field; the words of all but a few stay hidden, and so does whatever is nested in it."""
+        return f"{type(self).__name__}({', '.join(f'{name}={self._shown(name)}' for name in self.__struct_fields__)})"
+
+    __str__ = __repr__
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        plain = isinstance(value, int | float) or name in _PLAIN_NAMES
+        return repr(value) if plain or not value else "…"
+
+
+_PLAIN_NAMES = frozenset({"host", "kind", "name", "sender", "sign"})
+
+
 class ChannelUnavailable(OrderBellError):
     """The provider could not be asked; nothing was learnt, and asking again later is safe."""
 
@@ -317,6 +335,11 @@ class Channel(Protocol):
         ...
 
     @property
+    def receipts_name_attempts(self) -> bool:
+        """Whether each of its receipts bears our attempt id, so that its own references need not be kept."""
+        ...
+
+    @property
     def confirms_delivery(self) -> bool:
         """Whether a receipt says that a message arrived; some only say when it did not."""
         ...
@@ -420,6 +443,7 @@ class Provider:
     lookup_after_s: float = 0.0
     key_window_s: float = 0.0
     receipts_by: ReceiptsBy = ReceiptsBy.NONE
+    receipts_name_attempts: bool = False
     confirms_delivery: bool = True
     needs_template: bool = False
     limits: Limits = Limits()

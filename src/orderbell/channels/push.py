@@ -14,7 +14,17 @@ from typing import ClassVar, Final
 import msgspec
 
 from orderbell.channels.http import Reply, Verdict
-from orderbell.channels.protocol import Answer, ChannelUnavailable, Limits, Outcome, Outgoing, Provider, Scope, Shared
+from orderbell.channels.protocol import (
+    Answer,
+    ChannelUnavailable,
+    Limits,
+    Outcome,
+    Outgoing,
+    Provider,
+    Scope,
+    Shared,
+    Veiled,
+)
 
 KINDS: Final = ("jpush", "fcm", "apns", "webpush")
 """The kinds of push addresses, each written before its colon."""
@@ -33,7 +43,7 @@ class CredentialsRefused(ChannelUnavailable):
     """The provider refuses our account: asking again is of no use before somebody has put it right."""
 
 
-class PushOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PushOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What can be configured of every push provider.
 
     `title` heads messages that have no subject; `lifetime_s` is how long a message waits for a phone that is off,

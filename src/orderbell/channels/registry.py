@@ -60,5 +60,7 @@ def _find(kind: str, suffix: str) -> Any:  # noqa: ANN401 - a class of one of ma
     try:
         found = importlib.import_module(f"orderbell.channels.{module}")
     except ImportError as problem:
-        raise KindUnknown(f"{kind} needs a package that is not installed: {problem.name or problem}") from problem
+        package = problem.name or problem
+        words = f"{kind} needs the package {package}, which is not installed; add it with: pip install {package}"
+        raise KindUnknown(words) from problem
     return getattr(found, f"{prefix}{suffix}")

@@ -133,6 +133,7 @@ class SandboxChannel(Provider):
         self.price_millifen = _PRICE_MILLIFEN
         self.recovery = Recovery.LOOKUP
         self.receipts_by = ReceiptsBy.PULL
+        self.receipts_name_attempts = True
         self.lookup_after_s = lookup_after_s
         self._http = HttpClient(url, token=token, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
 

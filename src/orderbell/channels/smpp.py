@@ -47,6 +47,7 @@ from orderbell.channels.protocol import (
     ReceiptsBy,
     Recovery,
     Shared,
+    Veiled,
 )
 from orderbell.channels.smpp_inbound import (
     ROK,
@@ -137,7 +138,7 @@ REFUSALS: Final[Mapping[int, str]] = {
 """Statuses of a refused bind that no second try will change, with what to do about them."""
 
 
-class SmppOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SmppOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop configures; the operator of the SMSC tells most of it.
 
     Without `tls` everything goes over the line in plain, the password too: then it should be a private one. `ca_pem` is

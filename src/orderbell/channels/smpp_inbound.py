@@ -286,11 +286,12 @@ class Owed(msgspec.Struct, eq=False):
     session: Answerable
     sequence: int
     asked_again: bool = False
+    is_settled: bool = False
 
     @property
     def is_waited_for(self) -> bool:
         """Whether the SMSC still waits for the answer; otherwise it will bring the same again."""
-        return not self.asked_again and self.session.is_open
+        return not self.asked_again and not self.is_settled and self.session.is_open
 
     def ask_again(self) -> bool:
         """Let the SMSC bring it again; False if that is not needed any more."""
@@ -342,7 +343,9 @@ class Answers:
             same.remove(owed)
         if not same:
             self._owed.pop(owed.content, None)
-        if owed.is_waited_for and owed.session.answer(owed.sequence, ROK):
+        waited_for = owed.is_waited_for
+        owed.is_settled = True
+        if waited_for and owed.session.answer(owed.sequence, ROK):
             return
         self._untold.setdefault(owed.content, []).append(self._now())
         while len(self._untold) > _KEPT_MAX:

@@ -29,6 +29,8 @@ from aiosmpplib.protocol import (  # type: ignore[import-untyped] # annotated, b
 )
 from aiosmpplib.state import SmppCommand, SmppCommandStatus  # type: ignore[import-untyped] # as above
 
+from orderbell.observe import failpoint
+
 log = structlog.get_logger(__name__)
 
 _HEADER: Final = struct.Struct("!IIII")
@@ -167,7 +169,9 @@ class Session:
             async with asyncio.timeout(self._place.timeout_s):
                 with contextlib.suppress(ConnectionError):  # the reader tells the same to all who wait
                     await self._writer.drain()
-                return await answer
+                answered = await answer
+            failpoint("smpp.answer_unread")
+            return answered
         except (TimeoutError, asyncio.CancelledError):
             if late is not None and len(self._overdue) < _OVERDUE_MAX:
                 self._overdue[number] = late

@@ -21,6 +21,7 @@ from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDi
 from orderbell.channels.letters import Mailbox
 from orderbell.channels.protocol import Outcome
 from orderbell.errors import OrderBellError
+from orderbell.observe import failpoint
 
 _QUIT_WITHIN_S: Final = 1.0
 _COMPLETED: Final = 250
@@ -225,6 +226,7 @@ class Line:
             raise Lost(f"the answer cannot be read: {self._words(error.message)}", after_dot=True) from None
         except (SMTPServerDisconnected, OSError) as error:
             raise Lost(f"after the message: {type(error).__name__}: {error}", after_dot=True) from None
+        failpoint("smtp.answer_unread")
         if reply.code != _COMPLETED:
             raise Refused(Stage.CONTENT, reply.code, self._words(reply.message))
         self._unfinished = False

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import msgspec
 
 from orderbell.channels.http import HttpClient, NoReply, Reply, Verdict, judge
-from orderbell.channels.protocol import Answer, Finding, Limits, Outcome, Outgoing, Provider, Scope, Shared
+from orderbell.channels.protocol import Answer, Finding, Limits, Outcome, Outgoing, Provider, Scope, Shared, Veiled
 
 Kind = Literal["dingtalk", "wecom", "feishu", "slack"]
 Locale = Literal["zh-CN", "en"]
@@ -94,7 +94,7 @@ _LEFT_OUT: Final[Mapping[Locale, str]] = {"zh-CN": "（另有 {} 行未显示）
 _encode = msgspec.json.Encoder().encode
 
 
-class Robot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Robot(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One robot: `url` as the chat gives it, with its token; `secret` where signing is switched on (DingTalk, Feishu).
 
     `mention` are those whom urgent messages call by name: mobile numbers or user ids (DingTalk, WeCom), open ids
@@ -114,7 +114,7 @@ class Robot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ValueError("the url of a robot must begin with https:// and a host")
 
 
-class StaffOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class StaffOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The robots by name; `Outgoing.to` is such a name. `locale` is that of the word about lines left out."""
 
     robots: dict[str, Robot]

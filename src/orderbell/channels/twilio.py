@@ -41,6 +41,7 @@ from orderbell.channels.protocol import (
     Recovery,
     Shared,
     Unsure,
+    Veiled,
 )
 from orderbell.channels.twilio_codes import outcome_of, pause_of, words_of
 from orderbell.core.replies import read_reply
@@ -65,7 +66,7 @@ _FAILED: Final = frozenset({"undelivered", "failed", "canceled"})
 _UNDER_WAY: Final = frozenset({"accepted", "scheduled", "queued", "sending", "sent", "partially_delivered"})
 
 
-class TwilioOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TwilioOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop sets up to send through Twilio.
 
     `sender` is a number of the account in E.164, a short code or a name of letters; `messaging_service_sid` (MG…) takes
@@ -84,7 +85,7 @@ class TwilioOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     api_secret: str = ""
     sender: str = ""
     messaging_service_sid: str = ""
-    shared_keys: dict[str, str] = {}
+    shared_keys: dict[str, str] = msgspec.field(default_factory=dict)
     callback_url: str = ""
     url: str = "https://api.twilio.com"
     price_millifen: int = 0

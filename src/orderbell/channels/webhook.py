@@ -28,6 +28,7 @@ from orderbell.channels.protocol import (
     Recovery,
     Scope,
     Shared,
+    Veiled,
 )
 
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what every secret begins with
@@ -37,7 +38,7 @@ _AT_ONCE_MAX: Final = 10
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class WebhookOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WebhookOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop sets up for its webhooks.
 
     `endpoints` are addresses, each with its secrets; `secrets` are for addresses that have none of their own. A secret
@@ -47,7 +48,7 @@ class WebhookOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     `name:port`; `ports` those that may be called elsewhere; `ca_pem` is a certificate authority of one's own.
     """
 
-    endpoints: dict[str, tuple[str, ...]] = {}
+    endpoints: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     ports: tuple[int, ...] = (443,)

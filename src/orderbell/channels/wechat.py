@@ -37,6 +37,7 @@ from orderbell.channels.protocol import (
     Scope,
     Shared,
     Token,
+    Veiled,
 )
 from orderbell.channels.wechat_events import EventReader
 from orderbell.channels.wechat_values import DoesNotFit, fit, is_key
@@ -115,7 +116,7 @@ CODES: Final[Mapping[int, tuple[Outcome, str]]] = {
 _SURELY_UNSENT: Final = frozenset(Outcome) - {Outcome.ACCEPTED, Outcome.UNKNOWN}
 
 
-class WeChatOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WeChatOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shop configures for one account and one kind of message.
 
     `keys` gives, for each template id, WeChat's key (such as `thing1`) of each of our slots; an empty key leaves the
@@ -128,7 +129,7 @@ class WeChatOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     appid: str
     secret: str
     message_kind: Kind = "oa_template"
-    keys: dict[str, dict[str, str]] = {}
+    keys: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
     long_term: frozenset[str] = frozenset()
     page: str = ""
     mini_program_appid: str = ""

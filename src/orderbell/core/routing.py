@@ -146,7 +146,7 @@ def share(route: Route, cheapest_millifen: int, quickest_s: float) -> float:
     health = route.health
     whole = health.accepted + health.failed
     well = 1.0 - health.failed / whole if whole >= 1.0 else 1.0
-    price = (max(cheapest_millifen, 1) / max(route.price_millifen, 1)) ** _PRICE_POWER if route.price_millifen else 1.0
+    price = (cheapest_millifen / route.price_millifen) ** _PRICE_POWER if route.price_millifen > 0 else 1.0
     delay = (quickest_s / health.receipt_s) ** _DELAY_POWER if health.receipt_s > quickest_s > 0 else 1.0
     return route.weight * max(well**2 * health.confirmed * price * delay, SHARE_MIN)
 
@@ -161,7 +161,7 @@ def draw(routes: list[Route], key: bytes) -> str:
         raise ValueError("there is no route to draw from")
     if len(routes) == 1:
         return routes[0].name
-    cheapest = min(route.price_millifen for route in routes)
+    cheapest = min((route.price_millifen for route in routes if route.price_millifen > 0), default=0)
     quickest = min((route.health.receipt_s for route in routes if route.health.receipt_s > 0), default=0.0)
     shares = [share(route, cheapest, quickest) for route in routes]
     point = int.from_bytes(key[-6:], "big") / (1 << 48) * sum(shares)

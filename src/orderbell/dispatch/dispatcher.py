@@ -379,7 +379,7 @@ class Dispatcher:
             try:
                 # Before it is settled: should this process die here, the attempt is in doubt and comes again.
                 await self._receiver.say(refused, Outcome.REJECTED_RECIPIENT.value)
-                named = channel.receipts_by is ReceiptsBy.CALLBACK
+                named = _is_named(channel)
                 _, late = await self._ledger.settle(request, channel.name, settlements, now, named=named)
             except DatabaseUnavailable:
                 # Writing the same answers twice does no harm; not writing them would leave the messages in doubt.
@@ -418,7 +418,7 @@ class Dispatcher:
             if channel.recovery is Recovery.KEY:
                 claim = Claim(self._now(), self._batch, [channel.name], await self._lease.ensure())
                 try:
-                    decided = await self._claim("unknown", claim, partial(outcomes.repeat, channel))
+                    decided = await self._claim("unknown", claim, partial(self._repeat, channel))
                 except BaseException:
                     self._lease.renounce()
                     raise
@@ -427,6 +427,13 @@ class Dispatcher:
                 left = [move.waiting for move in decided.moves if move.status == "unknown"]
                 await self._by_class(channel, left, claim.now)
         return handled
+
+    def _repeat(self, channel: Channel, waiting: Waiting, now: datetime) -> Move:
+        """An unknown attempt, once more with the code of its template: without it the same words would be refused."""
+        code = self._routes.code_of(channel, waiting.message)
+        if channel.needs_template and not code:
+            return outcomes.leave(waiting, now)
+        return replace(outcomes.repeat(channel, waiting, now), code=code)
 
     async def _ask_unknown(self) -> int:
         """Ask about unknown attempts, where the provider can be asked."""
@@ -456,7 +463,7 @@ class Dispatcher:
         await self._receiver.say(failed, "failed")
         settlements = [outcomes.resolve(by_id[one.attempt_id], one, now) for one in known]
         if settlements:
-            named = channel.receipts_by is ReceiptsBy.CALLBACK
+            named = _is_named(channel)
             await self._ledger.settle(None, channel.name, settlements, now, named=named)
         await self._by_class(channel, [by_id[name] for name in by_id.keys() - {one.attempt_id for one in known}], now)
 
@@ -518,6 +525,11 @@ class Dispatcher:
                 await self._closing.wait()
         except TimeoutError:
             return
+
+
+def _is_named(channel: Channel) -> bool:
+    """Whether the provider will speak of attempts by its own references alone."""
+    return channel.receipts_by is not ReceiptsBy.NONE and not channel.receipts_name_attempts
 
 
 def _unsure(waiting: Waiting) -> Unsure:

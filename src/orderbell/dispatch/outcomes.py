@@ -47,6 +47,7 @@ DOUBT_ENDS_AFTER = timedelta(minutes=2)
 
 NO_WORD = "no_word"
 _DETAIL_LENGTH_MAX = 300
+_REF_LENGTH_MAX = 300
 _OUT_OF_DATE = Reason.OUT_OF_DATE.value
 
 
@@ -61,12 +62,12 @@ def settle(departure: Departure, answer: Answer, channel: Channel, now: datetime
     """What an answer makes of a message; `another` is whether another provider could carry it at once."""
     outcome, attempt_id = answer.outcome, departure.attempt_id
     if outcome is Outcome.ACCEPTED:
-        return Settlement(attempt_id, "accepted", None, clean(answer.provider_ref), clean(answer.detail))
+        return Settlement(attempt_id, "accepted", None, ref_of(answer.provider_ref), clean(answer.detail))
     if outcome in _REJECTED and not (outcome is Outcome.REJECTED_CONTENT and another):
         return Settlement(attempt_id, "rejected", None, "", clean(f"{outcome}: {answer.detail}"), outcome)
     if outcome is Outcome.UNKNOWN or departure.repeat:
         detail = clean(f"{outcome}: {answer.detail}")
-        return Settlement(attempt_id, "unknown", ask_at(channel, departure, now), clean(answer.provider_ref), detail)
+        return Settlement(attempt_id, "unknown", ask_at(channel, departure, now), ref_of(answer.provider_ref), detail)
     blames = not (outcome is Outcome.THROTTLED and answer.scope is Scope.RECIPIENT)
     wait_s = 0.0 if another and blames else max(back_off_s(outcome, departure), answer.retry_after_s)
     due_at = now + timedelta(seconds=wait_s)
@@ -163,7 +164,7 @@ def resolve(waiting: Waiting, found: Found, now: datetime) -> Settlement:
     Not found means not sent: the message may go out again as a new attempt while it is worth reading, by another
     provider if there is one.
     """
-    attempt_id, ref, detail = waiting.attempt_id, clean(found.provider_ref), clean(found.detail)
+    attempt_id, ref, detail = waiting.attempt_id, ref_of(found.provider_ref), clean(found.detail)
     if found.fate is Fate.NOT_FOUND:
         if waiting.message.valid_until < now:
             return Settlement(attempt_id, "failed", None, "", _OUT_OF_DATE, Outcome.NOT_SENT)
@@ -173,6 +174,13 @@ def resolve(waiting: Waiting, found: Found, now: datetime) -> Settlement:
     return Settlement(attempt_id, "accepted" if found.fate is Fate.ACCEPTED else "failed", None, ref, detail)
 
 
+def ref_of(text: str) -> str:
+    """A provider's reference as the database keeps it: as it is, for by nothing else is it found again."""
+    return text[:_REF_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode() if text else ""
+
+
 def clean(text: str) -> str:
     """A provider's words as the database may keep them: no phone, no zero character or half surrogate, not too long."""
+    if not text:
+        return ""
     return mask(text[:_DETAIL_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode())

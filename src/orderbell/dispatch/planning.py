@@ -72,8 +72,7 @@ class Planner:
         if message.channel == INBOX:
             planned.inbox.append(Departure(message, attempt_id, 1))
             return
-        told = [one.at for one in history.told if one.channel == message.channel] if history.told else ()
-        choice = self._routes.choose(message, attempt_id, self._now, told=told)
+        choice = self._routes.choose(message, attempt_id, self._now, told=history.told)
         if isinstance(choice, Wait):
             count(f"dispatch.{choice.reason}")
             none_yet = Departure(message, derive_id(message.created_at, message.id.hex(), 0), 0)

@@ -1,5 +1,6 @@
 """What providers say of messages later: receipts that were asked for, and receipts that they brought."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
@@ -7,7 +8,7 @@ import structlog
 
 from orderbell.channels.protocol import Receipt
 from orderbell.core.events import OWN_SOURCE, Event, Settled
-from orderbell.dispatch.outcomes import clean
+from orderbell.dispatch.outcomes import clean, ref_of
 from orderbell.observe import count
 from orderbell.store.ledger import Ledger, Recipient, Word
 
@@ -30,18 +31,42 @@ class Receiver:
         self, ledger: Ledger, now: Callable[[], datetime], report: Report | None = None, *, learn: bool = True
     ) -> None:
         self._ledger, self._now, self._report, self._learn = ledger, now, report, learn
+        self._brought: dict[str, list[tuple[list[Word], asyncio.Future[None]]]] = {}
+        self._writers: dict[str, asyncio.Task[None]] = {}
 
-    async def take(self, provider: str, receipts: Sequence[Receipt]) -> int:
+    async def take(self, provider: str, receipts: Sequence[Receipt]) -> None:
         """Write receipts that a provider brought; on return they are kept, whether their messages are known or not.
 
-        Returns how many messages changed. The same receipts may come again, late, early and in any order.
+        The same receipts may come again, late, early and in any order. What comes while others are being written is
+        written with the next ones in one transaction: providers bring a flood of small requests.
         """
-        words = [_word(receipt) for receipt in receipts]
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._brought.setdefault(provider, []).append(([_word(receipt) for receipt in receipts], kept))
+        if provider not in self._writers:
+            self._writers[provider] = asyncio.create_task(self._write(provider))
+        await kept
+
+    async def _write(self, provider: str) -> None:
+        try:
+            while brought := self._brought.pop(provider, []):
+                try:
+                    await self._keep(provider, [word for words, _ in brought for word in words])
+                except Exception as problem:  # noqa: BLE001 - each of those who wait hears it
+                    for _, kept in brought:
+                        if not kept.done():
+                            kept.set_exception(problem)
+                else:
+                    for _, kept in brought:
+                        if not kept.done():
+                            kept.set_result(None)
+        finally:
+            del self._writers[provider]
+
+    async def _keep(self, provider: str, words: Sequence[Word]) -> None:
         await self._say_failed(provider, words)
         changed, late = await self._ledger.take_words(provider, words, learn=self._learn)
         count("dispatch.receipts", changed)
         report_late(late, provider)
-        return changed
 
     async def page(self, provider: str, receipts: Sequence[Receipt], after: str) -> None:
         """Write receipts that were asked for, with the cursor behind them."""
@@ -83,7 +108,8 @@ def report_late(late: int, provider: str) -> None:
 
 
 def _word(receipt: Receipt) -> Word:
-    return Word(receipt.attempt_id, receipt.delivered, clean(receipt.provider_ref), clean(receipt.detail), receipt.at)
+    ref, detail = ref_of(receipt.provider_ref), clean(receipt.detail)
+    return Word(receipt.attempt_id, receipt.delivered, ref, detail, receipt.at)
 
 
 def _settled(one: Recipient, outcome: str, now: datetime) -> Event:

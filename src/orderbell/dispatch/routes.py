@@ -13,7 +13,7 @@ from msgspec import Struct
 from orderbell.channels.protocol import Answer, Channel, Outcome, ReceiptsBy, Scope
 from orderbell.core import routing
 from orderbell.core.events import ChannelName
-from orderbell.core.model import Message, Outlook
+from orderbell.core.model import Message, Outlook, Told
 from orderbell.observe import count
 from orderbell.store.ledger import INBOX, Tally
 
@@ -144,11 +144,11 @@ class Routes:
         key: bytes,
         now: datetime,
         tried: Sequence[str] = (),
-        told: Sequence[datetime] = (),
+        told: Sequence[Told] = (),
         *,
         paced: bool = True,
     ) -> Choice | Wait:
-        """Draw a provider for a message; `told` are the times at which its address was written to, the oldest first.
+        """Draw a provider for a message; `told` is what its person heard lately, the oldest first.
 
         A provider in `tried` failed this message and is not drawn while another one is left. One that is not `paced`
         has had its place reserved before.
@@ -163,10 +163,12 @@ class Routes:
             well = [one for one in able if routing.is_open_to(self._faded(one.name, now), now)]
         if not well:
             return Wait(self._opens_at(able, now), "providers_away")
-        free = [one for one in well if routing.free_at(list(told), one.limits.per_recipient, now) is None]
-        if not free:
-            times = [routing.free_at(list(told), one.limits.per_recipient, now) for one in well]
-            return Wait(min(at for at in times if at is not None), "recipient_limit")
+        free = well
+        if told:
+            free_at = {one.name: _free_at(one, message, told, now) for one in well}
+            free = [one for one in well if free_at[one.name] is None]
+            if not free:
+                return Wait(min(at for at in free_at.values() if at is not None), "recipient_limit")
         routes = [
             routing.Route(one.name, self._terms[one.name].weight, one.price_millifen, self._health[one.name])
             for one in free
@@ -177,7 +179,7 @@ class Routes:
             return Wait(leaves_at, "paced")
         if self._health[name].state == "half_open":
             self._health[name] = routing.begin_trial(self._health[name], now)
-        return Choice(name, self._code(self.channels[name], message))
+        return Choice(name, self.code_of(self.channels[name], message))
 
     def another(self, message: Message, tried: Sequence[str], now: datetime) -> bool:
         """Whether somebody else could carry a message at once."""
@@ -246,12 +248,30 @@ class Routes:
         return not tenants or tenant in tenants
 
     def _can_carry(self, channel: Channel, message: Message) -> bool:
-        return self.may_carry(channel, message) and (not channel.needs_template or bool(self._code(channel, message)))
+        return self.may_carry(channel, message) and (not channel.needs_template or bool(self.code_of(channel, message)))
 
-    def _code(self, channel: Channel, message: Message) -> str:
+    def code_of(self, channel: Channel, message: Message) -> str:
+        """A provider's code of the approved template of a message; empty where it needs or has none."""
         if not channel.needs_template:
             return ""
         return self._codes.get(channel.name, {}).get(message.template, "")
+
+
+def _free_at(channel: Channel, message: Message, told: Sequence[Told], now: datetime) -> datetime | None:
+    """When a provider's limits allow one more message to this address; None for now.
+
+    A topic stands for its template: the same news of another order fills the same one.
+    """
+    limits = channel.limits
+    if not limits.per_recipient and not limits.per_template:
+        return None
+    same = [one for one in told if one.channel == message.channel]
+    alike = [one.at for one in same if one.topic == message.topic]
+    times = (
+        routing.free_at([one.at for one in same], limits.per_recipient, now),
+        routing.free_at(alike, limits.per_template, now),
+    )
+    return max((at for at in times if at is not None), default=None)
 
 
 def _confirms(channel: Channel) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from orderbell.sandbox.simulator import Answered, Asked, Clock, Receive, Scope, Send, Simulator, utc_now
+from orderbell.sandbox.simulator import OWN_PATHS, Answered, Asked, Clock, Receive, Scope, Send, Simulator, utc_now
 
 _TOKEN_GOOD_FOR_S: Final = 3_600
 _TOKEN_KEPT_FOR_S: Final = 1_200
@@ -105,7 +105,7 @@ class ApnsSimulator(Simulator):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3), if it came over HTTP/2: Apple speaks nothing else."""
-        if scope["type"] == "http" and scope.get("http_version") != "2":
+        if scope["type"] == "http" and scope.get("http_version") != "2" and scope["path"] not in OWN_PATHS:
             await send({"type": "http.response.start", "status": 505, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return

@@ -14,6 +14,9 @@ from the same list as those of the sandbox (`orderbell.sandbox.faults`):
 `slow_ms`                  answer late; what was brought has been taken by then
 `receipt_delay_s`          how long after taking a message its receipt is sent
 =========================  ===================================================================================
+
+Two paths are no provider's: `GET /_taken` shows the last messages that were taken (`?last=N`, default 50), the newest
+last; `GET` and `PUT /_faults` show and set the faults, as JSON.
 """
 
 import asyncio
@@ -32,11 +35,21 @@ from orderbell.sandbox.ledger import Delivery
 
 _BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 _CALL_WITHIN_S: Final = 5.0
+_SHOWN_COUNT: Final = "50"
+_COUNT_DIGITS_MAX: Final = 9
+TAKEN_PATH: Final = "/_taken"
+FAULTS_PATH: Final = "/_faults"
+OWN_PATHS: Final = frozenset({TAKEN_PATH, FAULTS_PATH})
+"""Paths that every simulator answers itself, for people to look and to play."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Clock = Callable[[], dt.datetime]
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_decode_faults: Final = msgspec.json.Decoder(Faults).decode
 
 
 def utc_now() -> dt.datetime:
@@ -116,8 +129,11 @@ class Simulator:
         self.dice = Dice(faults)
 
     async def answer(self, asked: Asked) -> Answered:
-        """Answer one request as the provider would; faults `refuse`, `throttle` and `error_body` are the subclass's."""
-        raise NotImplementedError
+        """Answer one request as the provider would; faults `refuse`, `throttle` and `error_body` are the subclass's.
+
+        There is nothing at a provider that speaks no HTTP.
+        """
+        return Answered(404)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3)."""
@@ -129,13 +145,30 @@ class Simulator:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         asked = Asked(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, body)
-        answered = await self.answer(asked)
+        answered = self._play(asked) if asked.path in OWN_PATHS else await self.answer(asked)
         if answered.took and self.faults.slow_ms:
             await self._wait(self.faults.slow_ms / 1000)
         if answered.took and self.dice.strikes(self.faults.timeout_after_accept):
             await self._never(receive)
             return
         await _send(send, answered, cut=answered.took and self.dice.strikes(self.faults.cut_after_accept))
+
+    def _play(self, asked: Asked) -> Answered:
+        """Show what was taken, or show and set the faults."""
+        if asked.path == FAULTS_PATH and asked.method == "PUT":
+            try:
+                self.faults = _decode_faults(asked.body)
+            except (ValueError, RecursionError) as problem:
+                return Answered(400, _encode({"error": f"these are no faults: {problem}"}))
+        elif asked.method != "GET":
+            return Answered(405, _encode({"error": "GET shows it; only faults can be set, by PUT"}))
+        if asked.path == FAULTS_PATH:
+            return Answered(body=_encode(self.faults))
+        last = asked.parameters.get("last", _SHOWN_COUNT)
+        if not (last.isascii() and last.isdigit() and len(last) <= _COUNT_DIGITS_MAX):
+            return Answered(400, _encode({"error": "last: how many to show, a whole number"}))
+        shown = self.taken[max(0, len(self.taken) - int(last)) :]
+        return Answered(body=_encode({"count": len(self.taken), "taken": [_shown(taken) for taken in shown]}))
 
     def keep(self, ref: str, to: str, text: str, **fields: Any) -> Taken:  # noqa: ANN401 - whatever came with it
         """Put a message down as taken, and decide what becomes of it."""
@@ -203,6 +236,15 @@ class Simulator:
         _, unfinished = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in unfinished:
             task.cancel()
+
+
+def _shown(taken: Taken) -> dict[str, Any]:
+    """A message as people can read it: bytes, such as those of a mail, as text."""
+    fields = {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for name, value in taken.fields.items()
+    }
+    return {**msgspec.structs.asdict(taken), "fields": fields}
 
 
 async def _read_body(receive: Receive) -> bytes | None:

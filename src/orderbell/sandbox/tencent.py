@@ -135,7 +135,9 @@ class TencentSimulator(Simulator):
 
     `fail_with` answers everything with that `Error.Code`; `fail_numbers_with` gives every number that code, and
     `codes` single ones (E.164). `blacklist` are phones that opted out. `balance` is how many segments are paid for,
-    None without end. `taken` has fields `context`, `template`, `parameters` and `fee` (segments).
+    None without end. `takes_any_template` is for templates that are not in `templates`: then they have as many
+    variables as come and are good everywhere. `taken` has fields `context`, `template`, `parameters` and `fee`
+    (segments).
 
     Args:
         secret_id: the only key id that is known.
@@ -184,6 +186,7 @@ class TencentSimulator(Simulator):
         self.codes: dict[str, str] = {}
         self.blacklist: set[str] = set()
         self.balance: int | None = None
+        self.takes_any_template = False
         self.requests = 0
         self._history: defaultdict[str, list[Taken]] = defaultdict(list)
         self._due: list[dict[str, str]] = []
@@ -307,6 +310,8 @@ class TencentSimulator(Simulator):
     def _send_one(self, number: str, request: _SendSms, told: list[dict[str, str]]) -> dict[str, Any]:
         to = _normal(number)
         template = self.templates.get(request.template_id or "")
+        if template is None and self.takes_any_template and request.template_id:
+            template = _any_template(request.template_param_set or [])
         text = "" if template is None else _fill(template.content, request.template_param_set or [])
         if to and to.startswith("+86"):
             text = f"【{request.sign_name or ''}】{text}"
@@ -562,6 +567,11 @@ def _normal(number: str) -> str:
     if (matched := _MAINLAND.match(number)) is not None:
         return f"+86{matched[1]}"
     return number if _ABROAD.match(number) else ""
+
+
+def _any_template(parameters: Sequence[str]) -> Template:
+    """A template that all of these fit; its own words are not known, so that they are all of its text."""
+    return Template(" ".join(f"{{{place}}}" for place in range(1, len(parameters) + 1)), international=3)
 
 
 def _fill(content: str, parameters: Sequence[str]) -> str:

@@ -101,6 +101,7 @@ class WeChatSimulator(Simulator):
     permissions that people gave, by openid and template; `not_following` and `blacklisted` are openids; `pages` are
     the pages of the mini-program, none: any. `repeat_code` is what a repeated `client_msg_id` is answered with, next
     to the msgid of the first: the manual does not say. `refused_pushes` counts events that nobody confirmed.
+    `takes_any_template` is for templates that are not in `templates`: then they have the keys that come.
 
     Args:
         appid: the account.
@@ -135,6 +136,7 @@ class WeChatSimulator(Simulator):
         self.per_minute, self.per_day = per_minute, per_day
         self.fail_with = self.fail_token_with = ""
         self.repeat_code = 0
+        self.takes_any_template = False
         self.grants: Counter[tuple[str, str]] = Counter()
         self.not_following: set[str] = set()
         self.blacklisted: set[str] = set()
@@ -329,7 +331,7 @@ class WeChatSimulator(Simulator):
         openid, template = str(message.get("touser", "")), str(message.get("template_id", ""))
         if not re.fullmatch(r"o[\w-]{5,63}", openid, re.ASCII):
             raise _Refused(40003)
-        if template not in self.templates:
+        if template not in self.templates and not (template and self.takes_any_template):
             raise _Refused(40037)
         if openid in self.blacklisted:
             raise _Refused(43019)
@@ -340,7 +342,9 @@ class WeChatSimulator(Simulator):
         page = str(message.get("page", "")).partition("?")[0]
         if kind == "mini" and page and self.pages and page not in self.pages:
             raise _Refused(41030)
-        return openid, template, _require_words(message.get("data"), self.templates[template])
+        data = message.get("data")
+        keys = self.templates[template] if template in self.templates else _keys_in(data)
+        return openid, template, _require_words(data, keys)
 
     async def _tell(self, taken: Taken, kind: str, template: str) -> None:
         """Push what became of a message."""
@@ -364,6 +368,10 @@ class WeChatSimulator(Simulator):
             return {"template_list": listed}
         data = [{"priTmplId": one, "title": "t", "content": text, "type": 2} for one, text in contents.items()]
         return {"errcode": 0, "errmsg": "ok", "data": data}
+
+
+def _keys_in(data: object) -> list[str]:
+    return [key for key in data if key.rstrip("0123456789") in _RULES] if isinstance(data, dict) else []
 
 
 def _require_words(data: object, keys: Sequence[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from orderbell.core.model import (
 )  # fmt: skip
 from orderbell.core.turn import Key
 from orderbell.errors import DatabaseUnavailable
-from orderbell.observe import count
+from orderbell.observe import count, failpoint
 from orderbell.store import departures as sql
 from orderbell.store import statements
 from orderbell.store.postgres import BREAKS, Connection, Store
@@ -573,6 +573,7 @@ async def _settle(
     rows.sort(key=lambda row: row[0])
     worker, flight = (request.worker, request.id) if request is not None else (None, None)
     counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 7), worker, now, flight, provider, named)
+    failpoint("ledger.settle_written")
     if counted == len(rows):
         return counted, 0
     accepted = sorted(s.attempt_id for s in settlements if s.status == "accepted")
@@ -590,7 +591,7 @@ async def _receive(
     # The cursor first: its row also keeps two readers apart.
     if await connection.execute(sql.MOVE_CURSOR, provider, after, cursor) != "UPDATE 1":
         return None
-    return await _write_words(connection, provider, words, learn=learn)
+    return await _take_words(connection, provider, words, learn=learn)
 
 
 async def _write_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:

@@ -22,8 +22,8 @@ INSERT INTO token (provider, value, good_until) VALUES ($1, $2, $3)
 ON CONFLICT (provider) DO UPDATE SET value = excluded.value, good_until = excluded.good_until
 """
 _GRANT = """
-INSERT INTO allowance AS a (provider, address_key, scope, count) VALUES ($1, $2, $3, $4)
-ON CONFLICT (provider, address_key, scope) DO UPDATE SET count = greatest(a.count + excluded.count, 0)
+INSERT INTO allowance AS a (provider, address_key, scope, count) VALUES ($1, $2, $3, greatest($4, 0))
+ON CONFLICT (provider, address_key, scope) DO UPDATE SET count = greatest(a.count + $4, 0)
 """
 _TAKE_BACK = "DELETE FROM allowance WHERE provider = $1 AND address_key = $2 AND scope = $3"
 _SPEND = """
@@ -85,8 +85,9 @@ class SharedByAll:
 
     async def _renew(self, connection: Connection, fetch: Callable[[], Awaitable[Fetched]], stale: str) -> None:
         vault = self._store.vault
-        await connection.execute(_LOCK, self._provider)
         try:
+            # Inside, for it may be granted in the very moment in which whoever waits for it is cancelled.
+            await connection.execute(_LOCK, self._provider)
             row = await connection.fetchrow(_READ, self._provider)
             if row is not None:
                 self._kept = (vault.open(_TENANT, self._provider, row["value"]).decode(), row["good_until"])

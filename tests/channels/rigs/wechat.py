@@ -82,8 +82,8 @@ class WeChatRig:
     def make_channel(self, url: str, *, timeout_s: float = 30, connect_timeout_s: float = 2) -> WeChatChannel:
         """Make a channel to the account."""
         options = WeChatOptions(
-            appid=APPID, secret=self.simulator.secret, kind=self._kind, keys=KEYS, url=url,
-            callback_token=CALLBACK_TOKEN, encoding_aes_key=AES_KEY if self.simulator.push == "safe" else "",
+            appid=APPID, secret=self.simulator.secret, message_kind=self._kind, keys=KEYS, url=url,
+            message_token=CALLBACK_TOKEN, encoding_aes_key=AES_KEY if self.simulator.push == "safe" else "",
             timeout_s=timeout_s, connect_timeout_s=connect_timeout_s,
         )  # fmt: skip
         return WeChatChannel(options, name="wechat", now=lambda: datetime.now(UTC), shared=self.shared)
