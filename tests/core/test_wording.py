@@ -593,6 +593,14 @@ def test_tones_of_a_topic() -> None:
     assert not words.has_tone("nothing", "calm")
 
 
+def test_widths_of_variables() -> None:
+    """Whoever asks how long a variable can get must hear what a filled text keeps to."""
+    words = made({"x": {"sms": ["{title}"]}})
+    assert words.widths["title"] == VARIABLES["title"].max_count
+    filled = say(words, "x", title="字" * 500).text.removeprefix("【叮咚】")
+    assert len(filled) <= words.widths["title"]
+
+
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", ["title", "carrier", "place", "reason", "kind", "choice", "state"])
 def test_value_alters_no_other_part_of_a_text(name: str, injection: str) -> None:

@@ -283,6 +283,7 @@ class Wording:
         self._explained = {topic: explained for topic, (_, explained) in topics.items() if explained}
         self.locale = shared.spec.locale
         self._opt_out = shared.spec.opt_out
+        self._bares: dict[tuple[object, ...], tuple[str, tuple[str, ...]]] = {}  # as many as there are templates
 
     @property
     def widths(self) -> Mapping[str, int]:
@@ -381,8 +382,13 @@ class Wording:
 
     def _bare(self, template: _Template, shown: Mapping[str, str], tail: str) -> tuple[str, tuple[str, ...]]:
         phrases = self._shared.phrases
-        bare, names = template.bare(phrases, [name for name in template.names if name in phrases and shown[name]])
-        return bare + tail, names
+        said = tuple([name for name in template.names if name in phrases and shown[name]])
+        key = (template.pattern, template.names, said, tail)
+        found = self._bares.get(key)
+        if found is None:
+            bare, names = template.bare(phrases, said)
+            found = self._bares[key] = (bare + tail, names)
+        return found
 
     def templates(self, topic: str, channel: ChannelName, *, marketing: bool = False) -> Iterator[Template]:
         """Every text of a topic as a provider would have to approve it, with and without each of its phrases."""

@@ -1,6 +1,7 @@
 """The dispatcher: the loops that plan, send, settle, read receipts and resolve doubts."""
 
 import asyncio
+import contextlib
 import os
 import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ from orderbell.store.ledger import (
     Claim,
     Departure,
     Ledger,
+    Look,
     Move,
     Moves,
     Recipient,
@@ -45,7 +47,7 @@ from orderbell.store.ledger import (
     Waiting,
 )  # fmt: skip
 
-RECEIPTS_BATCH: Final = 1000
+RECEIPTS_BATCH: Final = 250
 RECEIPTS_IDLE_S: Final = 0.5
 RESOLVE_IDLE_S: Final = 0.5
 SETTLE_PAUSE_S: Final = 0.2
@@ -61,6 +63,18 @@ TALLIED: Final = timedelta(minutes=10)
 
 CRITICAL: Final = (0,)
 OTHERS: Final = tuple(ALL_LANES[1:])
+
+BRISK_BATCH: Final = 100
+"""A claim of the other lanes takes no more while somebody waits beside it: what is critical, or another tenant.
+
+All lanes share a processor and a database, and each waits for the end of what another has begun.
+"""
+
+BRISK_FOR: Final = timedelta(seconds=5)
+"""How long claims stay small after that was last so."""
+
+GIVE_WAY_S: Final = 0.05
+"""How long the other lanes stand back, at most, while something critical is being claimed."""
 
 Templates = Callable[[], Awaitable[Mapping[str, Mapping[str, str]]]]
 Inbound = Callable[[str, Sequence[InboundSms]], Awaitable[None]]
@@ -122,6 +136,9 @@ class Dispatcher:
         self._complained: dict[tuple[str, str], datetime] = {}
         # What is critical has places of its own, so that no flood of other messages keeps it waiting.
         self._slots = {False: asyncio.Semaphore(in_flight), True: asyncio.Semaphore(in_flight)}
+        self._clear = asyncio.Event()  # nothing critical is being claimed
+        self._clear.set()
+        self._brisk_until: datetime | None = None
         self._flying: set[asyncio.Task[None]] = set()
         self._departed: dict[tuple[int, ...], set[asyncio.Task[None]]] = {}
         self._closing = asyncio.Event()
@@ -241,6 +258,8 @@ class Dispatcher:
 
     async def _pump(self, lanes: Sequence[int]) -> int:
         """Send off one batch of some lanes, and return as soon as the next one may leave."""
+        if lanes != CRITICAL:
+            await self._give_way()
         handled, tasks = await self._depart(lanes)
         own = self._departed.setdefault(tuple(lanes), set())
         own.update(tasks)
@@ -251,25 +270,49 @@ class Dispatcher:
         return handled
 
     async def _depart(self, lanes: Sequence[int]) -> tuple[int, list[asyncio.Task[None]]]:
-        """Claim what is due, write it down as `sending`, and set the requests off."""
+        """See what is due, claim it, write it down as `sending`, and set the requests off."""
         worker = await self._lease.ensure()
         now = self._now()
         look = await self._ledger.look(now, lanes)
-        handled = 0
-        if look.halted:
+        if look.halted or not (look.notices or look.queued):
             return 0, []
+        if lanes != CRITICAL:
+            return await self._take(look, Claim(now, self._limit(lanes, now), [], worker, lanes))
+        self._brisk_until = now + BRISK_FOR
+        self._clear.clear()
+        try:
+            return await self._take(look, Claim(now, self._batch, [], worker, lanes))
+        finally:
+            self._clear.set()
+
+    def _limit(self, lanes: Sequence[int], now: datetime) -> int:
+        brisk = lanes == OTHERS and self._brisk_until is not None and now < self._brisk_until
+        return min(self._batch, BRISK_BATCH) if brisk else self._batch
+
+    async def _give_way(self) -> None:
+        """Let what is critical begin first: for a moment only, so that a flood of it stops nobody."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_WAY_S):
+                await self._clear.wait()
+
+    async def _take(self, look: Look, due: Claim) -> tuple[int, list[asyncio.Task[None]]]:
+        """Claim notices and messages that are due, and set the requests off."""
+        now, worker = due.now, due.worker
+        handled = 0
         tasks: list[asyncio.Task[None]] = []
         try:
             if look.notices:
                 planner = Planner(self._shelves, self._routes, now, self._patience, self._plan_at)
-                claim = Claim(now, self._batch, list(self._shelves), worker, lanes)
+                claim = replace(due, names=list(self._shelves))
                 planned = await self._ledger.plan_due(claim, partial(planner.plan, worker=worker))
                 handled += len(planned.fates) + len(planned.held)
                 count("dispatch.planned", len(planned.fates))
+                if len({fate.notice.tenant for fate, _ in planned.fates}) > 1:
+                    self._brisk_until = now + BRISK_FOR
                 failpoint("dispatch.lease_committed")
                 tasks += self._set_off(planned.requests)
             if look.queued:
-                claim = Claim(now, self._batch, list(self._routes.open), worker, lanes)
+                claim = replace(due, names=list(self._routes.open))
                 decided = await self._claim("queued", claim, self._try_again)
                 handled += len(decided.moves)
                 failpoint("dispatch.lease_committed")
@@ -328,8 +371,12 @@ class Dispatcher:
         critical = request.departures[0].message.lane == "critical"
         try:
             async with self._slots[critical]:
+                if not critical:
+                    await self._give_way()
                 answers = await self._hand_over(request, channel)
                 failpoint("dispatch.before_settle")
+                if not critical:
+                    await self._give_way()
                 await self._settle(request, channel, answers)
                 failpoint("dispatch.after_settle")
         except BaseException:
@@ -408,6 +455,7 @@ class Dispatcher:
             self._complain("receipts cannot be read", channel, problem)
             return 0
         if found:
+            await self._give_way()
             await self._receiver.page(channel.name, found, after)
         return len(found)
 

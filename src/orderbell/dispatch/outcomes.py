@@ -48,6 +48,7 @@ DOUBT_ENDS_AFTER = timedelta(minutes=2)
 NO_WORD = "no_word"
 _DETAIL_LENGTH_MAX = 300
 _REF_LENGTH_MAX = 300
+_WORD_LENGTH_MAX = 20
 _OUT_OF_DATE = Reason.OUT_OF_DATE.value
 
 
@@ -181,6 +182,6 @@ def ref_of(text: str) -> str:
 
 def clean(text: str) -> str:
     """A provider's words as the database may keep them: no phone, no zero character or half surrogate, not too long."""
-    if not text:
-        return ""
+    if not text or (text.isalpha() and len(text) <= _WORD_LENGTH_MAX):
+        return text  # a single word, such as DELIVERED, is nobody's number
     return mask(text[:_DETAIL_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode())
