@@ -10,7 +10,7 @@ from orderbell.core.model import Contact, decode_contact
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher, dispatcher
 from orderbell.errors import DatabaseUnavailable
-from orderbell.observe import arm_failpoints
+from orderbell.observe import FailpointReached, arm_failpoints
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
@@ -242,7 +242,7 @@ async def test_turn_of_a_report_is_one_transaction(shop: Shop) -> None:
     """Contact, anomaly and journal change together or not at all."""
     arm_failpoints("turn.before_commit=raise@1")
     worker = shop.dispatcher(Scripted(REJECTED))
-    with pytest.raises(Exception, match="before_commit"):
+    with pytest.raises(FailpointReached, match="before_commit"):
         await worker.step()
     assert await shop.rows("SELECT status FROM message") == [("sending",)]
     assert await shop.rows("SELECT count(*) FROM journal WHERE type = 'message.settled'") == [(0,)]

@@ -18,7 +18,7 @@ from orderbell.core.model import (
     encode_state,
 )  # fmt: skip
 from orderbell.core.turn import Shelf
-from orderbell.observe import arm_failpoints
+from orderbell.observe import FailpointReached, arm_failpoints
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.postgres import Store
 from orderbell.store.rows import phone_key
@@ -114,7 +114,7 @@ async def test_opt_out_is_part_of_its_turn(store: Store) -> None:
     """Record, contact and journal are written together or not at all."""
     await store.turn(SHELVES, [placed(marketing=True)])
     arm_failpoints("turn.before_commit=raise@1")
-    with pytest.raises(Exception, match="before_commit"):
+    with pytest.raises(FailpointReached, match="before_commit"):
         await store.turn(SHELVES, [reply("TD")])
     assert (await person(store)).marketing == "yes"
     assert len(await rows(store, CONSENTS)) == 1
@@ -177,7 +177,7 @@ async def test_amends_are_part_of_their_turn(store: Store) -> None:
     """What is promised stands there when, and only when, the message that says so waits to be told."""
     arm_failpoints("turn.before_commit=raise@1")
     events = [placed(tier="new"), event("2", kind="stock.short", after_s=10)]
-    with pytest.raises(Exception, match="before_commit"):
+    with pytest.raises(FailpointReached, match="before_commit"):
         await store.turn(SHELVES, events)
     assert await rows(store, AMENDS) == []
     await store.turn(SHELVES, events)

@@ -16,7 +16,7 @@ from orderbell.core.model import Decision, Order, Party, decode_notice, decode_o
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import run_turn
 from orderbell.errors import DatabaseUnavailable
-from orderbell.observe import arm_failpoints, counts
+from orderbell.observe import FailpointReached, arm_failpoints, counts
 from orderbell.store import postgres, rows, statements
 from orderbell.store.migrate import migrate
 from orderbell.store.postgres import Store
@@ -313,7 +313,7 @@ async def test_turn_that_fails_at_its_end_keeps_nothing(store: Store) -> None:
     """A turn that dies before its commit leaves no trace, and the connection can be used again."""
     arm_failpoints("turn.before_commit=raise@1")
     try:
-        with pytest.raises(Exception, match=r"turn\.before_commit"):
+        with pytest.raises(FailpointReached, match=r"turn\.before_commit"):
             await store.turn(SHELVES, [event("1")])
     finally:
         arm_failpoints("")

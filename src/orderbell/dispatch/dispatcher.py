@@ -47,7 +47,7 @@ from orderbell.store.ledger import (
     Waiting,
 )  # fmt: skip
 
-RECEIPTS_BATCH: Final = 250
+RECEIPTS_BATCH: Final = 1000
 RECEIPTS_IDLE_S: Final = 0.5
 RESOLVE_IDLE_S: Final = 0.5
 SETTLE_PAUSE_S: Final = 0.2
@@ -69,6 +69,9 @@ BRISK_BATCH: Final = 100
 
 All lanes share a processor and a database, and each waits for the end of what another has begun.
 """
+
+BRISK_RECEIPTS: Final = 250
+"""The same of receipts: writing a thousand down holds up everybody for a while."""
 
 BRISK_FOR: Final = timedelta(seconds=5)
 """How long claims stay small after that was last so."""
@@ -277,7 +280,8 @@ class Dispatcher:
         if look.halted or not (look.notices or look.queued):
             return 0, []
         if lanes != CRITICAL:
-            return await self._take(look, Claim(now, self._limit(lanes, now), [], worker, lanes))
+            limit = min(self._batch, BRISK_BATCH) if lanes == OTHERS and self._is_brisk(now) else self._batch
+            return await self._take(look, Claim(now, limit, [], worker, lanes))
         self._brisk_until = now + BRISK_FOR
         self._clear.clear()
         try:
@@ -285,9 +289,9 @@ class Dispatcher:
         finally:
             self._clear.set()
 
-    def _limit(self, lanes: Sequence[int], now: datetime) -> int:
-        brisk = lanes == OTHERS and self._brisk_until is not None and now < self._brisk_until
-        return min(self._batch, BRISK_BATCH) if brisk else self._batch
+    def _is_brisk(self, now: datetime) -> bool:
+        """Whether somebody waited beside a flood lately: then everything goes in small steps."""
+        return self._brisk_until is not None and now < self._brisk_until
 
     async def _give_way(self) -> None:
         """Let what is critical begin first: for a moment only, so that a flood of it stops nobody."""
@@ -449,7 +453,8 @@ class Dispatcher:
         if after is None:
             return 0
         try:
-            found = await channel.receipts(RECEIPTS_BATCH, after)
+            limit = BRISK_RECEIPTS if self._is_brisk(self._now()) else RECEIPTS_BATCH
+            found = await channel.receipts(limit, after)
         except ChannelUnavailable as problem:
             count("dispatch.receipts_unavailable")
             self._complain("receipts cannot be read", channel, problem)
