@@ -19,7 +19,7 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from orderbell.channels.protocol import Answer, Channel, Outgoing, Provider, ReceiptsBy, Recovery
+from orderbell.channels.protocol import Answer, Channel, InboundSms, Outgoing, Provider, ReceiptsBy, Recovery
 from orderbell.core.events import ChannelName
 from orderbell.core.model import Message, derive_id
 from orderbell.dispatch import Dispatcher
@@ -31,7 +31,7 @@ from orderbell.store.departures import MESSAGE_COLUMNS
 from orderbell.store.ledger import Claim, Departure
 from tests.channels import situations
 from tests.channels.situations import Rig, Situation
-from tests.dispatch.rig import TENANT, House
+from tests.dispatch.rig import TENANT, House, Scripted
 
 RIGS = sorted(file.stem for file in (Path(situations.__file__).parent / "rigs").glob("*.py"))
 PLACES = {
@@ -257,3 +257,34 @@ async def test_repeat_whose_template_was_withdrawn(house: House, tmp_path: Path)
         await cell.dispatcher().resolve()
         assert await cell.statuses() == dict.fromkeys(cell.resend, "unknown")
         assert cell.handed_over() == Counter(dict.fromkeys(cell.resend, 1))
+
+
+class Asked(Scripted):
+    """A provider that counts how often it is asked for replies."""
+
+    times = 0
+
+    async def inbound(self, limit: int, after: str = "") -> list[InboundSms]:
+        """Nobody wrote."""
+        self.times += 1
+        return []
+
+
+async def test_replies_are_read_by_one_process(house: House) -> None:
+    """Who does not read the receipts of a connection must not ask it for replies either, until the reader is dead."""
+
+    async def keep(_provider: str, _messages: Sequence[InboundSms]) -> None:
+        """Nothing comes."""
+
+    first, second = Asked(), Asked()
+    reader, heir = (
+        Dispatcher(house.ledger, house.shelves, [channel], now=house.clock, inbound=keep) for channel in (first, second)
+    )
+    await reader.receipts()
+    for dispatcher in (heir, reader):
+        await dispatcher.inbound()
+    assert (first.times, second.times) == (1, 0)
+    await house.end_leases()
+    heir._lease.renounce()
+    await heir.inbound()
+    assert (first.times, second.times) == (1, 1)

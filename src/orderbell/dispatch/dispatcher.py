@@ -167,7 +167,13 @@ class Dispatcher:
         if self._inbound is None:
             return 0
         taken = 0
+        worker = await self._lease.ensure()
         for channel in self._channels.values():
+            # Over a connection that brings both, replies go to the one process that reads the receipts: whoever
+            # asked besides it would be brought receipts, and not read them.
+            pulled = channel.receipts_by is ReceiptsBy.PULL
+            if pulled and await self._ledger.receipt_cursor(channel.name, worker) is None:
+                continue
             try:
                 found = await channel.inbound(RECEIPTS_BATCH, self._inbound_after.get(channel.name, ""))
             except ChannelUnavailable as problem:
