@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from orderbell.app.clock import system_clock
 from orderbell.app.hearing import Hearing
 from orderbell.channels.protocol import Heard, InboundSms, Receipt, Review
 from orderbell.core.events import Answer, Event
@@ -109,7 +110,7 @@ async def test_receipts_of_another_provider_change_nothing(store: Store) -> None
         ]
         await house.hearing.keep("elsewhere", Heard(tuple(forged)))
         await house.hearing.keep("elsewhere", Heard(tuple(receipt(ref=one.provider_ref, at=one.at) for one in forged)))
-        await Ledger(store).match_words()
+        await Receiver(Ledger(store), system_clock).match()
         assert [dict(row) for row in await house.messages()] == before
         assert not await store.pool.fetch("SELECT FROM journal WHERE type = 'message.settled'")
 

@@ -35,6 +35,7 @@ from orderbell.core.routing import (
     saw,
     share,
     trip,
+    turned_back,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -433,3 +434,13 @@ def test_law_every_limit_is_respected(ages: list[int], limits: list[tuple[int, i
     if frees_at is not None:
         assert frees_at > NOON
         assert not fits(frees_at - timedelta(microseconds=1))
+
+
+def test_clock_that_is_set_back_makes_no_pause_longer() -> None:
+    """Whatever the clock shows, a breaker must open after the time that it was shut for."""
+    shut = trip(Health(NOON), NOON, "failing", PAUSE)
+    back = turned_back(shut, timedelta(hours=1))
+    assert back.retry_at == NOON - timedelta(hours=1) + PAUSE
+    trying = begin_trial(fade(back, NOON), NOON)
+    assert turned_back(trying, timedelta(hours=1)).trial_at == NOON - timedelta(hours=1)
+    assert turned_back(Health(NOON), timedelta(hours=1)) == Health(NOON - timedelta(hours=1))

@@ -118,3 +118,14 @@ def test_templates_survive_the_database() -> None:
     """Template and slots are part of the message that is kept."""
     [message] = planned(next=60).messages
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message)) == message
+
+
+def test_address_that_nobody_goes_to_is_told_otherwise() -> None:
+    """A phone in a country that no provider serves is as good as none: the next channel tells it."""
+    person = contact(phone="+447911123456", app="token")
+    book = playbook(notices={"paid": {"channels": ["sms", "push"]}})
+    patience: dict[ChannelName, timedelta] = {"push": PATIENCE, "sms": PATIENCE, "inbox": PATIENCE}
+    outlook = Outlook(patience, reaches=lambda channel, address: channel != "sms" or address.startswith("+86"))
+    told = notice("paid", values={"order_no": "A1"})
+    found = plan({"small": book}, person, History(), [told], NOON, outlook)
+    assert [message.channel for message in found.messages] == ["push"]

@@ -4,7 +4,7 @@ States are stored as msgpack arrays, so fields are only ever appended, with a de
 """
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
@@ -422,6 +422,7 @@ class Outlook(Struct, frozen=True):
     `statuses` those of the messages in `Notice.tried`, by id. `templated` are the channels where some provider sends
     approved templates only, `approved` holds the templates of those where every provider does. On `silent` channels
     nobody ever says that a message arrived, so acceptance must do.
+    `reaches` tells whether anybody carries a channel to an address; None where everybody goes everywhere.
     """
 
     patience: Mapping[ChannelName, timedelta]
@@ -429,6 +430,7 @@ class Outlook(Struct, frozen=True):
     templated: frozenset[ChannelName] = frozenset()
     approved: Mapping[ChannelName, Container[str]] = {}
     silent: frozenset[ChannelName] = frozenset()
+    reaches: Callable[[ChannelName, str], bool] | None = None
 
 
 class Fate(Struct, frozen=True, array_like=True, gc=False):

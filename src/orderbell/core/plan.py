@@ -111,6 +111,8 @@ class _Draft:
             self.told = tuple(one for one in self.told if one.at > (long_kept if one.referred else kept))
         # the addresses at which they can be reached now, by channel
         self.reach = {c: address for c, address in contact.addresses().items() if c in outlook.patience}
+        if outlook.reaches is not None:
+            self.reach = {c: address for c, address in self.reach.items() if outlook.reaches(c, address)}
         self.live: dict[str, list[_Line]] = {}
         self.fates: dict[bytes, Fate | None] = {}
         self.unheard: list[_Line] = []  # the person does not want to hear it, yet it has happened

@@ -8,7 +8,7 @@ breaker        what it lets through
 =============  =====================================================================================================
 closed         everything
 open           nothing until `retry_at`; each time that the trial fails, the pause doubles (S1-22)
-half-open      one message at a time, from `retry_at` on; `TRIALS` acceptances close it, one failure opens it again
+half-open      `TRIALS` messages at a time, from `retry_at` on; as many acceptances close it, one failure opens it
 =============  =====================================================================================================
 """
 
@@ -68,6 +68,7 @@ class Health(Struct, frozen=True):
     pause: timedelta = PAUSE
     trial_at: datetime | None = None
     trials: int = 0
+    on_trial: int = 0  # messages that left at `trial_at`
     in_a_row: int = 0  # requests that failed as a whole since the last one that did not
 
 
@@ -91,7 +92,7 @@ def saw(health: Health, now: datetime, accepted: int, failed: int) -> Health:
         trials = counted.trials + accepted
         if trials >= TRIALS:
             return Health(now, counted.accepted, confirmed=counted.confirmed, receipt_s=counted.receipt_s)
-        return replace(counted, trials=trials, trial_at=None)
+        return replace(counted, trials=trials, trial_at=None, on_trial=0)
     whole = counted.accepted + counted.failed
     many = counted.failed >= FAILURES_MIN and counted.failed >= FAILING_SHARE * whole
     if counted.state == "closed" and (many or in_a_row >= IN_A_ROW):
@@ -105,8 +106,9 @@ def trip(health: Health, now: datetime, reason: str, pause: timedelta) -> Health
     if health.retry_at is not None and health.state == "open":
         retry_at = max(retry_at, health.retry_at)
     return replace(
-        fade(health, now), state="open", reason=reason, retry_at=retry_at, pause=pause, trial_at=None, trials=0
-    )
+        fade(health, now), state="open", reason=reason, retry_at=retry_at, pause=pause, trial_at=None, trials=0,
+        on_trial=0,
+    )  # fmt: skip
 
 
 def heard(health: Health, confirmed: float, receipt_s: float) -> Health:
@@ -127,18 +129,30 @@ def fade(health: Health, now: datetime) -> Health:
 
 
 def is_open_to(health: Health, now: datetime) -> bool:
-    """Whether a message may go there now; a half-open breaker lets one trial through at a time."""
+    """Whether a message may go there now; a half-open breaker lets `TRIALS` messages through at a time."""
     if health.state == "closed":
         return True
     if health.retry_at is not None and now < health.retry_at and health.state == "open":
         return False
-    return health.trial_at is None or now - health.trial_at >= TRIAL_PATIENCE
+    if health.trial_at is None or now - health.trial_at >= TRIAL_PATIENCE:
+        return True
+    return health.trial_at == now and health.on_trial < TRIALS
 
 
 def begin_trial(health: Health, now: datetime) -> Health:
     """Put down that a message leaves for a provider on trial."""
     faded = fade(health, now)
-    return replace(faded, trial_at=now) if faded.state == "half_open" else faded
+    if faded.state != "half_open":
+        return faded
+    return replace(faded, trial_at=now, on_trial=faded.on_trial + 1 if faded.trial_at == now else 1)
+
+
+def turned_back(health: Health, by: timedelta) -> Health:
+    """The same health on a clock that was set back: no pause becomes longer by it."""
+    return replace(
+        health, at=health.at - by, retry_at=health.retry_at - by if health.retry_at else None,
+        trial_at=health.trial_at - by if health.trial_at else None,
+    )  # fmt: skip
 
 
 def share(route: Route, cheapest_millifen: int, quickest_s: float) -> float:

@@ -31,7 +31,7 @@ from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
 from orderbell.dispatch.patience import patience_of
 from orderbell.dispatch.planning import PlanAt, Planner, lay_out, outgoing
 from orderbell.dispatch.receiving import Receiver, Report, report_late
-from orderbell.dispatch.routes import Routes
+from orderbell.dispatch.routes import REFUSES_CONTENT, Routes
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
 from orderbell.store.ledger import (
@@ -60,6 +60,12 @@ MATCH_IDLE_S: Final = 1.0
 COMPLAIN_EVERY: Final = timedelta(seconds=30)
 TALLIED: Final = timedelta(minutes=10)
 """Over how long the share of confirmed messages is counted."""
+
+PLACE_KEPT: Final = timedelta(seconds=2)
+"""How long the place that a message has reserved at a provider is kept for it."""
+
+CHANNELS: Final = ["sms", "email", "push", "wechat"]
+"""What waits of all of them is looked at, so that it ends where nobody carries the channel any more."""
 
 CRITICAL: Final = (0,)
 OTHERS: Final = tuple(ALL_LANES[1:])
@@ -137,8 +143,11 @@ class Dispatcher:
         self._inbound, self._unsubscribe = inbound, unsubscribe
         self._inbound_after: dict[str, str] = {}
         self._complained: dict[tuple[str, str], datetime] = {}
-        # What is critical has places of its own, so that no flood of other messages keeps it waiting.
-        self._slots = {False: asyncio.Semaphore(in_flight), True: asyncio.Semaphore(in_flight)}
+        # What is critical has places of its own, and so has each provider: no flood, no slow one keeps others waiting.
+        self._slots = {
+            (name, critical): asyncio.Semaphore(in_flight) for name in self._channels for critical in (False, True)
+        }
+        self._checked_as = 0
         self._clear = asyncio.Event()  # nothing critical is being claimed
         self._clear.set()
         self._brisk_until: datetime | None = None
@@ -214,7 +223,9 @@ class Dispatcher:
         if left:
             count("dispatch.left_behind", left)
             log.warning("messages of a lost worker are in doubt", messages=left)
-        return left + await self._repeat_unknown() + await self._ask_unknown() + await self._end_unknown()
+        halted, _, _ = await self._ledger.halted()
+        repeated = 0 if halted else await self._repeat_unknown()
+        return left + repeated + await self._ask_unknown() + await self._end_unknown()
 
     async def run(self) -> None:
         """Do all of this until `close`, then wait for the requests under way; a database that is away is waited for."""
@@ -255,15 +266,18 @@ class Dispatcher:
         """Before the first message: was this database restored, and what is approved?"""
         while not self._closing.is_set():
             try:
-                if await self._ledger.notice_restore(self._now()):
-                    log.error("this database was restored from a backup: sending is halted; see what was sent since, "
-                              "then let it go on with `orderbell dispatch resume`")  # fmt: skip
+                await self._notice_restore()
                 await self.learn()
             except DatabaseUnavailable as problem:
                 log.warning("dispatch waits for the database", problem=str(problem))
                 await self._pause(RESOLVE_IDLE_S)
             else:
                 return
+
+    async def _notice_restore(self) -> None:
+        if await self._ledger.notice_restore(self._now()):
+            log.error("this database was restored from a backup: sending is halted; see what was sent since, "
+                      "then let it go on with `orderbell dispatch resume`")  # fmt: skip
 
     async def _pump(self, lanes: Sequence[int]) -> int:
         """Send off one batch of some lanes, and return as soon as the next one may leave."""
@@ -273,7 +287,7 @@ class Dispatcher:
         own = self._departed.setdefault(tuple(lanes), set())
         own.update(tasks)
         own -= {task for task in own if task.done()}
-        while len(own) >= self._in_flight:
+        while len(own) >= self._in_flight * max(len(self._channels), 1):
             done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
             own -= done
         return handled
@@ -282,6 +296,9 @@ class Dispatcher:
         """See what is due, claim it, write it down as `sending`, and set the requests off."""
         worker = await self._lease.ensure()
         now = self._now()
+        if worker != self._checked_as:  # a new lease: the database may be another one than it was
+            await self._notice_restore()
+            self._checked_as = worker
         look = await self._ledger.look(now, lanes)
         if look.halted or not (look.notices or look.queued):
             return 0, []
@@ -322,7 +339,7 @@ class Dispatcher:
                 failpoint("dispatch.lease_committed")
                 tasks += self._set_off(planned.requests)
             if look.queued:
-                claim = replace(due, names=list(self._routes.open))
+                claim = replace(due, names=CHANNELS)
                 decided = await self._claim("queued", claim, self._try_again)
                 handled += len(decided.moves)
                 failpoint("dispatch.lease_committed")
@@ -359,7 +376,8 @@ class Dispatcher:
     def _try_again(self, waiting: Waiting, now: datetime) -> Move:
         """A queued message whose time has come, with the provider that is drawn for it now."""
         key = outcomes.next_attempt(waiting.message, waiting.attempt_no + 1)
-        reserved = waiting.detail == "paced"  # its place came; asking for another would put it off for ever
+        # Its place came, and is good for a moment; asking for another would put it off for ever.
+        reserved = waiting.detail == "paced" and waiting.due_at is not None and now - waiting.due_at <= PLACE_KEPT
         choice = self._routes.choose(waiting.message, key, now, waiting.tried, paced=not reserved)
         return outcomes.try_again(waiting, choice, now)
 
@@ -380,7 +398,7 @@ class Dispatcher:
         channel = self._channels[request.provider]
         critical = request.departures[0].message.lane == "critical"
         try:
-            async with self._slots[critical]:
+            async with self._slots[request.provider, critical]:
                 if not critical:
                     await self._give_way()
                 answers = await self._hand_over(request, channel)
@@ -399,7 +417,7 @@ class Dispatcher:
         if not self._lease.holds(request.worker):
             # The last look before the first byte: somebody else may be asking about these attempts already.
             count("dispatch.lease_over", len(batch))
-            return [Answer(out.attempt_id, Outcome.NOT_SENT, detail="the lease was over") for out in batch]
+            return [Answer(out.attempt_id, Outcome.NOT_SENT, detail=outcomes.LEASE_OVER) for out in batch]
         try:
             given = await channel.send(batch)
         except Exception:
@@ -417,9 +435,11 @@ class Dispatcher:
 
     async def _settle(self, request: Request, channel: Channel, answers: Sequence[Answer]) -> None:
         now = self._now()
-        self._routes.saw(channel.name, answers, now)
+        self._routes.saw(channel.name, [one for one in answers if one.detail != outcomes.LEASE_OVER], now)
         settlements = [
-            outcomes.settle(departure, answer, channel, now, another=self._is_left(departure, answer, channel, now))
+            outcomes.settle(
+                departure, answer, channel, now, another_at=self._another_at(departure, answer, channel, now)
+            )
             for departure, answer in zip(request.departures, answers, strict=True)
         ]
         for answer in answers:
@@ -448,11 +468,13 @@ class Dispatcher:
                 report_late(late, channel.name)
                 return
 
-    def _is_left(self, departure: Departure, answer: Answer, channel: Channel, now: datetime) -> bool:
-        """Whether another provider could carry at once what this one did not."""
+    def _another_at(self, departure: Departure, answer: Answer, channel: Channel, now: datetime) -> datetime | None:
+        """From when another provider could carry what this one did not."""
         if answer.outcome is Outcome.ACCEPTED:
-            return False
-        return self._routes.another(departure.message, (*departure.tried, channel.name), now)
+            return None
+        refused = answer.outcome is Outcome.REJECTED_CONTENT
+        name = f"{channel.name}{REFUSES_CONTENT}" if refused else channel.name
+        return self._routes.another_at(departure.message, (*departure.tried, name), now)
 
     async def _receipts_of(self, channel: Channel, worker: int) -> int:
         after = await self._ledger.receipt_cursor(channel.name, worker)
@@ -484,7 +506,7 @@ class Dispatcher:
                 _raise_first(await asyncio.gather(*self._set_off(decided.requests), return_exceptions=True))
                 handled += len(decided.moves)
                 left = [move.waiting for move in decided.moves if move.status == "unknown"]
-                await self._by_class(channel, left, claim.now)
+                await self._by_class(channel.name, left, claim.now)
         return handled
 
     def _repeat(self, channel: Channel, waiting: Waiting, now: datetime) -> Move:
@@ -514,6 +536,10 @@ class Dispatcher:
             count("dispatch.lookup_unavailable")
             self._complain("provider cannot be asked", channel, problem)
             found = []
+        except Exception:
+            # A channel raises nothing else; should it do so all the same, the others are asked nevertheless.
+            log.exception("channel failed", provider=channel.name)
+            found = []
         by_id = {waiting.attempt_id: waiting for waiting in asked}
         known = [one for one in found if one.attempt_id in by_id]
         for one in known:
@@ -524,7 +550,9 @@ class Dispatcher:
         if settlements:
             named = _is_named(channel)
             await self._ledger.settle(None, channel.name, settlements, now, named=named)
-        await self._by_class(channel, [by_id[name] for name in by_id.keys() - {one.attempt_id for one in known}], now)
+        await self._by_class(
+            channel.name, [by_id[name] for name in by_id.keys() - {one.attempt_id for one in known}], now
+        )
 
     async def _end_unknown(self) -> int:
         """Let the class decide where nobody can be asked, and no receipt came."""
@@ -533,17 +561,21 @@ class Dispatcher:
             if channel.recovery is Recovery.NONE:
                 claim = Claim(self._now(), self._batch, [channel.name], await self._lease.ensure())
                 decided = await self._claim("unknown", claim, outcomes.leave)
-                await self._by_class(channel, [move.waiting for move in decided.moves], claim.now)
+                await self._by_class(channel.name, [move.waiting for move in decided.moves], claim.now)
                 ended += len(decided.moves)
-        return ended
+        # Those of providers that are not used any more: there is nobody to ask.
+        claim = Claim(self._now(), self._batch, list(self._channels), await self._lease.ensure())
+        decided = await self._claim("orphaned", claim, outcomes.leave)
+        await self._by_class("", [move.waiting for move in decided.moves], claim.now)
+        return ended + len(decided.moves)
 
-    async def _by_class(self, channel: Channel, waiting: Sequence[Waiting], now: datetime) -> None:
+    async def _by_class(self, provider: str, waiting: Sequence[Waiting], now: datetime) -> None:
         """End the doubts that nobody can resolve, as the class of each message wants it."""
         over = [outcomes.give_way(one, now) for one in waiting]
         settlements = [one for one in over if one is not None]
         if settlements:
             count("dispatch.in_doubt_resend", len(settlements))
-            await self._ledger.settle(None, channel.name, settlements, now)
+            await self._ledger.settle(None, provider, settlements, now)
 
     def _complain(self, words: str, channel: Channel, problem: Exception) -> None:
         """Log a trouble that comes again and again, now and then."""

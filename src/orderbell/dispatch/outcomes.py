@@ -17,18 +17,19 @@ not for the person. An attempt that is sent again under its own id (`Recovery.KE
 so only an acceptance or a rejection ends its doubt.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 from orderbell.channels.protocol import Answer, Channel, Fate, Found, Outcome, Recovery, Scope
 from orderbell.core.model import Message, Reason, derive_id
-from orderbell.dispatch.routes import Choice, Wait
+from orderbell.dispatch.routes import REFUSES_CONTENT, Choice, Wait
 from orderbell.observe import mask
 from orderbell.store.ledger import Departure, Move, Settlement, Waiting
 
-Doubtful = Literal["queued", "unknown"]
-"""The statuses that a message waits in."""
+Doubtful = Literal["queued", "unknown", "orphaned"]
+"""What a message waits in; `orphaned` are unknown ones whose provider is not used any more."""
 
 BACK_OFF_S_MAX = 600.0
 _FIRST_BACK_OFF_S = {
@@ -45,10 +46,18 @@ ASKING_ENDS_AFTER = timedelta(days=3)
 DOUBT_ENDS_AFTER = timedelta(minutes=2)
 """How long a receipt or a look-up may take to end a doubt before the class of the message decides."""
 
+REPEAT_S_MIN = 2.0
+"""Before an attempt is repeated where the provider recognises it."""
+
+MARKETING_WAITS = timedelta(minutes=30)
+"""Advertising that could not leave by then would come at an hour, or after an opt-out, that nobody has looked at."""
+
+LEASE_OVER = "the lease was over"
 NO_WORD = "no_word"
 _DETAIL_LENGTH_MAX = 300
 _REF_LENGTH_MAX = 300
 _WORD_LENGTH_MAX = 20
+_LONG_NUMBER = re.compile(r"\d{9,}")
 _OUT_OF_DATE = Reason.OUT_OF_DATE.value
 
 
@@ -59,23 +68,27 @@ def answers_of(departures: Sequence[Departure], answers: Iterable[Answer]) -> li
     return [given.get(answer.attempt_id, answer) for answer in silent]
 
 
-def settle(departure: Departure, answer: Answer, channel: Channel, now: datetime, *, another: bool) -> Settlement:
-    """What an answer makes of a message; `another` is whether another provider could carry it at once."""
+def settle(
+    departure: Departure, answer: Answer, channel: Channel, now: datetime, *, another_at: datetime | None
+) -> Settlement:
+    """What an answer makes of a message; `another_at` is from when another provider could carry it."""
     outcome, attempt_id = answer.outcome, departure.attempt_id
     if outcome is Outcome.ACCEPTED:
         return Settlement(attempt_id, "accepted", None, ref_of(answer.provider_ref), clean(answer.detail))
-    if outcome in _REJECTED and not (outcome is Outcome.REJECTED_CONTENT and another):
+    elsewhere = outcome is Outcome.REJECTED_CONTENT and another_at is not None and not departure.repeat
+    if outcome in _REJECTED and not elsewhere:
         return Settlement(attempt_id, "rejected", None, "", clean(f"{outcome}: {answer.detail}"), outcome)
     if outcome is Outcome.UNKNOWN or departure.repeat:
         detail = clean(f"{outcome}: {answer.detail}")
         return Settlement(attempt_id, "unknown", ask_at(channel, departure, now), ref_of(answer.provider_ref), detail)
-    blames = not (outcome is Outcome.THROTTLED and answer.scope is Scope.RECIPIENT)
-    wait_s = 0.0 if another and blames else max(back_off_s(outcome, departure), answer.retry_after_s)
-    due_at = now + timedelta(seconds=wait_s)
+    blames = "" if outcome is Outcome.THROTTLED and answer.scope is Scope.RECIPIENT else channel.name
+    due_at = now + timedelta(seconds=0.0 if elsewhere else max(back_off_s(outcome, departure), answer.retry_after_s))
+    if blames and another_at is not None:
+        due_at = another_at if elsewhere else min(due_at, another_at)
     detail = clean(answer.detail)
     if due_at > departure.message.valid_until:
         return Settlement(attempt_id, "failed", None, "", f"{_OUT_OF_DATE}: {detail}", outcome)
-    return Settlement(attempt_id, "queued", due_at, "", detail, outcome, blames)
+    return Settlement(attempt_id, "queued", due_at, "", detail, outcome, blames + REFUSES_CONTENT * elsewhere)
 
 
 def back_off_s(outcome: Outcome, departure: Departure) -> float:
@@ -90,8 +103,11 @@ def back_off_s(outcome: Outcome, departure: Departure) -> float:
 
 def ask_at(channel: Channel, departure: Departure, now: datetime) -> datetime | None:
     """From when the fate of an attempt may be looked into; None where only a receipt can tell."""
-    if channel.recovery is not Recovery.NONE:
+    if channel.recovery is Recovery.LOOKUP:
         return now + timedelta(seconds=channel.lookup_after_s)
+    if channel.recovery is Recovery.KEY:  # sent again: with pauses that grow, for who did not answer may be down
+        age_s = (now - departure.message.told_at).total_seconds()
+        return now + timedelta(seconds=min(max(age_s / 2, channel.lookup_after_s, REPEAT_S_MIN), BACK_OFF_S_MAX))
     return now + DOUBT_ENDS_AFTER if departure.message.resend else None
 
 
@@ -102,14 +118,17 @@ def left_at(channel: Channel, now: datetime) -> datetime:
     return now + timedelta(seconds=channel.lookup_after_s)
 
 
-def leave(waiting: Waiting, _now: datetime) -> Move:
-    """An unknown attempt that only a receipt could settle: from here on it waits for nothing else."""
-    return Move(waiting, "unknown", waiting.attempt_id, waiting.attempt_no, None, waiting.detail or NO_WORD)
+def leave(waiting: Waiting, now: datetime) -> Move:
+    """An unknown attempt that only a receipt could settle; one whose class decides is looked at again all the same."""
+    message = waiting.message
+    due_at = now + DOUBT_ENDS_AFTER if message.resend and message.valid_until >= now else None
+    return Move(waiting, "unknown", waiting.attempt_id, waiting.attempt_no, due_at, waiting.detail or NO_WORD)
 
 
 def try_again(waiting: Waiting, choice: Choice | Wait, now: datetime) -> Move:
     """A queued message whose time has come: a new attempt, more waiting, or the end if nobody wants to read it."""
-    if waiting.message.valid_until < now:
+    message = waiting.message
+    if message.valid_until < now or (message.marketing and now - message.told_at > MARKETING_WAITS):
         return Move(waiting, "failed", waiting.attempt_id, waiting.attempt_no, None, _OUT_OF_DATE)
     if isinstance(choice, Wait):
         return Move(waiting, "queued", waiting.attempt_id, waiting.attempt_no, choice.until, choice.reason)
@@ -131,7 +150,7 @@ def repeat(channel: Channel, waiting: Waiting, now: datetime) -> Move:
     window_s = channel.key_window_s
     forgotten = bool(window_s) and now - waiting.sending_at > timedelta(seconds=window_s)
     if forgotten or waiting.message.valid_until < now:
-        return Move(waiting, "unknown", waiting.attempt_id, waiting.attempt_no, None, NO_WORD)
+        return leave(waiting, now)
     return Move(waiting, "sending", waiting.attempt_id, waiting.attempt_no, ref=waiting.ref)
 
 
@@ -156,7 +175,7 @@ def give_way(waiting: Waiting, now: datetime) -> Settlement | None:
     message = waiting.message
     if not message.resend or now - waiting.sending_at < DOUBT_ENDS_AFTER or message.valid_until < now:
         return None
-    return Settlement(waiting.attempt_id, "queued", now, "", "in_doubt_resend", Outcome.UNKNOWN, blames=True)
+    return Settlement(waiting.attempt_id, "queued", now, "", "in_doubt_resend", Outcome.UNKNOWN, waiting.provider)
 
 
 def resolve(waiting: Waiting, found: Found, now: datetime) -> Settlement:
@@ -169,7 +188,7 @@ def resolve(waiting: Waiting, found: Found, now: datetime) -> Settlement:
     if found.fate is Fate.NOT_FOUND:
         if waiting.message.valid_until < now:
             return Settlement(attempt_id, "failed", None, "", _OUT_OF_DATE, Outcome.NOT_SENT)
-        return Settlement(attempt_id, "queued", now, "", detail, Outcome.NOT_SENT, blames=True)
+        return Settlement(attempt_id, "queued", now, "", detail, Outcome.NOT_SENT, waiting.provider)
     if found.fate is Fate.DELIVERED:
         return Settlement(attempt_id, "delivered", None, ref, detail)
     return Settlement(attempt_id, "accepted" if found.fate is Fate.ACCEPTED else "failed", None, ref, detail)
@@ -184,4 +203,5 @@ def clean(text: str) -> str:
     """A provider's words as the database may keep them: no phone, no zero character or half surrogate, not too long."""
     if not text or (text.isalpha() and len(text) <= _WORD_LENGTH_MAX):
         return text  # a single word, such as DELIVERED, is nobody's number
-    return mask(text[:_DETAIL_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode())
+    text = _LONG_NUMBER.sub("***", text[:_DETAIL_LENGTH_MAX])  # a phone, however it is written
+    return mask(text.replace("\0", "").encode("utf-8", "replace").decode())

@@ -8,9 +8,9 @@ import structlog
 
 from orderbell.channels.protocol import Channel, Outgoing
 from orderbell.core.events import ChannelName
-from orderbell.core.model import Fate, History, Message, Outlook, Plan, Reason, derive_id
+from orderbell.core.model import Fate, History, Message, Outlook, Plan, Reason, Told, derive_id
 from orderbell.core.plan import plan
-from orderbell.core.turn import Shelf
+from orderbell.core.turn import Key, Shelf
 from orderbell.dispatch.routes import Routes, Wait
 from orderbell.observe import count
 from orderbell.store.ledger import INBOX, LANE_NUMBERS, Delayed, Departure, Pending, Planned, Request
@@ -18,6 +18,7 @@ from orderbell.store.ledger import INBOX, LANE_NUMBERS, Delayed, Departure, Pend
 PlanAt = Callable[[datetime], datetime]
 log = structlog.get_logger()
 _NO_PLAYBOOKS = Shelf({})
+_OVER = frozenset({Reason.RECEIPT_CAME, Reason.FELL_BACK, Reason.FALLBACK_STOPPED, Reason.WITHDRAWN, Reason.COVERED})
 
 
 class Planner:
@@ -46,12 +47,16 @@ class Planner:
     def plan(self, pendings: Sequence[Pending], worker: int) -> Planned:
         """Plan all that waits for these contacts; the requests are written under the lease of `worker`."""
         planned = Planned()
-        messages: list[tuple[Message, History]] = []
+        messages: list[Message] = []
+        heard: dict[Key, tuple[Told, ...]] = {}
         for pending in pendings:
             shelf = self._shelves.get(pending.contact.tenant, _NO_PLAYBOOKS)
             written: list[Message] = []
             history, fates = self._fates(shelf, pending, written)
-            messages += [(_writable(message), pending.history) for message in written]
+            if written:
+                messages += map(_writable, written)
+                heard[pending.contact.key] = pending.history.told
+            planned.given_up += _given_up(pending, fates)
             if history is not pending.history:
                 planned.histories[pending.contact.key] = history
             for fate, at in fates:
@@ -60,19 +65,27 @@ class Planner:
                 else:
                     planned.fates.append((fate, at))
         departures: dict[str, list[Departure]] = {}
-        for message, history in sorted(messages, key=_lane_of):
-            self._route(message, history, planned, departures)
+        for message in sorted(messages, key=_lane_of):
+            self._route(message, heard, planned, departures)
         planned.requests = lay_out(departures, self._routes.channels, worker)
         return planned
 
     def _route(
-        self, message: Message, history: History, planned: Planned, departures: dict[str, list[Departure]]
+        self,
+        message: Message,
+        heard: dict[Key, tuple[Told, ...]],
+        planned: Planned,
+        departures: dict[str, list[Departure]],
     ) -> None:
+        """Find the message its provider; `heard` is what people heard lately, and grows with each message."""
         attempt_id = derive_id(message.created_at, message.id.hex(), 1)
         if message.channel == INBOX:
             planned.inbox.append(Departure(message, attempt_id, 1))
             return
-        choice = self._routes.choose(message, attempt_id, self._now, told=history.told)
+        key = (message.tenant, message.contact)
+        choice = self._routes.choose(message, attempt_id, self._now, told=heard[key])
+        at = choice.until if isinstance(choice, Wait) else self._now
+        heard[key] += (Told(at, message.order_no, message.topic, message.lane, message.channel),)
         if isinstance(choice, Wait):
             count(f"dispatch.{choice.reason}")
             none_yet = Departure(message, derive_id(message.created_at, message.id.hex(), 0), 0)
@@ -178,8 +191,22 @@ def _named(departure: Departure, first: Departure, channel: Channel) -> Departur
     return msgspec.structs.replace(departure, ref=ref) if ref else departure
 
 
-def _lane_of(pair: tuple[Message, History]) -> int:
-    return LANE_NUMBERS[pair[0].lane]
+def _given_up(pending: Pending, fates: Iterable[tuple[Fate, datetime]]) -> list[tuple[str, bytes]]:
+    """Messages that may still wait for a provider although what they say has been told otherwise, or is over."""
+    tried = {notice.id: notice.tried for notice in pending.notices if notice.tried}
+    if not tried:
+        return []
+    return [
+        (pending.contact.tenant, one.message_id)
+        for fate, _ in fates
+        if fate.notice.id in tried and (fate.reason in _OVER or len(fate.notice.tried) > len(tried[fate.notice.id]))
+        for one in tried[fate.notice.id]
+        if pending.statuses.get(one.message_id) == "queued"
+    ]
+
+
+def _lane_of(message: Message) -> int:
+    return LANE_NUMBERS[message.lane]
 
 
 def _writable(message: Message) -> Message:

@@ -79,8 +79,14 @@ class Receiver:
             report_late(written[1], provider)
 
     async def match(self) -> int:
-        """Write the receipts that came before the answers which say whose they are."""
-        return await self._ledger.match_words(learn=self._learn)
+        """Write the receipts that came before the answers which say whose they are; returns how many."""
+        found = await self._ledger.early_words()
+        for provider, words in found.items():
+            await self._say_failed(provider, words)
+            changed, late = await self._ledger.match_words(provider, words, learn=self._learn)
+            count("dispatch.receipts", changed)
+            report_late(late, provider)
+        return sum(map(len, found.values()))
 
     async def say(self, about: Sequence[Recipient], outcome: str) -> None:
         """Report that messages did not reach their people."""

@@ -31,7 +31,7 @@ from orderbell.core.events import ChannelName
 from orderbell.core.model import Notice
 from orderbell.core.plan import PATIENCE
 from orderbell.core.turn import Shelf
-from orderbell.dispatch.outcomes import NO_WORD, clean, next_attempt
+from orderbell.dispatch.outcomes import NO_WORD, next_attempt, ref_of
 from orderbell.dispatch.planning import Planner
 from orderbell.dispatch.routes import Routes
 from orderbell.errors import DatabaseUnavailable
@@ -188,7 +188,7 @@ class _Inquiry:
             status: Status = "accepted"
             if word.fate is not Fate.ACCEPTED:
                 status = "delivered" if word.fate is Fate.DELIVERED else "failed"
-            return Move(one, status, word.attempt_id, number, None, "found", provider, clean(word.provider_ref))
+            return Move(one, status, word.attempt_id, number, None, "found", provider, ref_of(word.provider_ref))
         if words.unasked:
             self.found.unasked += 1
             return Move(one, "unknown", one.attempt_id, one.attempt_no, None, "restored", one.provider)

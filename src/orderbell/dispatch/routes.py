@@ -10,18 +10,25 @@ from typing import cast
 
 from msgspec import Struct
 
-from orderbell.channels.protocol import Answer, Channel, Outcome, ReceiptsBy, Scope
+from orderbell.channels.protocol import Answer, Channel, Outcome, Provider, ReceiptsBy, Scope
 from orderbell.core import routing
 from orderbell.core.events import ChannelName
 from orderbell.core.model import Message, Outlook, Told
 from orderbell.observe import count
 from orderbell.store.ledger import INBOX, Tally
 
+CLOCK_BACK = timedelta(seconds=1)
 LOST_SHARE = 0.5
 """A provider that confirms less than this share of its messages loses traffic for it."""
 
 CONFIRMED_MIN = 20
 """Messages from which on missing receipts mean something."""
+
+LOOK_AGAIN = timedelta(seconds=3)
+"""When to come back while a provider is on trial."""
+
+REFUSES_CONTENT = "!"
+"""Behind the name of a provider in `tried`: it refuses these words for good."""
 
 PACE_AHEAD = timedelta(milliseconds=100)
 """So much of what a second allows may leave at once: messages come in batches."""
@@ -94,7 +101,12 @@ class Routes:
             for carried in channel.carries - {INBOX}:
                 self._carriers.setdefault(carried, []).append(channel)
         self._codes: dict[str, dict[str, str]] = {}
-        self._paces: dict[str, routing.Pace] = {}
+        # Most providers go everywhere; only where one does not each address needs a look.
+        self._is_choosy = any(terms.prefixes for terms in self._terms.values()) or any(
+            getattr(type(channel), "takes", None) is not Provider.takes for channel in self.channels.values()
+        )
+        self._paces: dict[tuple[str, bool], routing.Pace] = {}
+        self._clock = now
         self.set_workers(1)
 
     @property
@@ -112,8 +124,9 @@ class Routes:
         for name, channel in self.channels.items():
             if channel.limits.per_second:
                 rate = channel.limits.per_second / worker_count
-                old = self._paces.get(name)
-                self._paces[name] = routing.Pace(rate, old.next_at if old else self._health[name].at)
+                for critical in (False, True):
+                    old = self._paces.get((name, critical))
+                    self._paces[name, critical] = routing.Pace(rate, old.next_at if old else self._health[name].at)
 
     def set_templates(self, codes: Mapping[str, Mapping[str, str]]) -> None:
         """Take over the approved templates: by provider, by text, its code."""
@@ -135,8 +148,19 @@ class Routes:
         silent = {channel for channel, found in carriers.items() if found and not any(map(_confirms, found))}
         names = cast("Callable[[Iterable[str]], frozenset[ChannelName]]", frozenset)
         return Outlook(
-            open_, statuses, names(templated), cast("Mapping[ChannelName, _Approved]", approved), names(silent)
-        )
+            open_, statuses, names(templated), cast("Mapping[ChannelName, _Approved]", approved), names(silent),
+            self._reaches(carriers) if self._is_choosy else None,
+        )  # fmt: skip
+
+    def _reaches(self, carriers: Mapping[str, Sequence[Channel]]) -> Callable[[ChannelName, str], bool]:
+        def reaches(channel: ChannelName, address: str) -> bool:
+            return channel == INBOX or any(self._goes_to(one, address) for one in carriers.get(channel, ()))
+
+        return reaches
+
+    def _goes_to(self, channel: Channel, address: str) -> bool:
+        prefixes = self._terms[channel.name].prefixes
+        return (not prefixes or address.startswith(prefixes)) and channel.takes(address)
 
     def choose(
         self,
@@ -153,7 +177,8 @@ class Routes:
         A provider in `tried` failed this message and is not drawn while another one is left. One that is not `paced`
         has had its place reserved before.
         """
-        able = [one for one in self._carriers.get(message.channel, ()) if self._can_carry(one, message)]
+        self._notice_clock(now)
+        able = [one for one in self._able(message) if f"{one.name}{REFUSES_CONTENT}" not in tried]
         if not able:
             return Wait(now + RETRY_LATER, "no_provider")
         fresh = [one for one in able if one.name not in tried] or able
@@ -174,29 +199,31 @@ class Routes:
             for one in free
         ]
         name = routing.draw(routes, key)
-        leaves_at = self._reserve(name, now) if paced else now
+        leaves_at = self._reserve(name, message.lane == "critical", now) if paced else now
         if leaves_at > now + PACE_AHEAD:
             return Wait(leaves_at, "paced")
         if self._health[name].state == "half_open":
             self._health[name] = routing.begin_trial(self._health[name], now)
         return Choice(name, self.code_of(self.channels[name], message))
 
-    def another(self, message: Message, tried: Sequence[str], now: datetime) -> bool:
-        """Whether somebody else could carry a message at once."""
-        return any(
-            self._can_carry(one, message) and routing.is_open_to(self._faded(one.name, now), now)
-            for one in self._carriers.get(message.channel, ())
-            if one.name not in tried
-        )
+    def another_at(self, message: Message, tried: Sequence[str], now: datetime) -> datetime | None:
+        """From when somebody else could carry a message; None where there is nobody else.
+
+        One that failed it before counts once its turn comes again; one that refused its words does not.
+        """
+        able = [one for one in self._able(message) if f"{one.name}{REFUSES_CONTENT}" not in tried]
+        fresh = [one for one in able if one.name not in tried]
+        if any(routing.is_open_to(self._faded(one.name, now), now) for one in fresh):
+            return now
+        others = fresh or [one for one in able if not tried or one.name != tried[-1]]
+        return self._opens_at(others, now) if others else None
 
     def may_carry(self, channel: Channel, message: Message) -> bool:
         """Whether a provider is used for such a message at all, by its terms and the address."""
-        terms = self._terms[channel.name]
         return (
             message.channel in channel.carries
             and self._serves(channel.name, message.tenant)
-            and (not terms.prefixes or message.to.startswith(terms.prefixes))
-            and channel.takes(message.to)
+            and self._goes_to(channel, message.to)
         )
 
     def saw(self, provider: str, answers: Sequence[Answer], now: datetime) -> None:
@@ -234,14 +261,27 @@ class Routes:
     def _opens_at(self, able: Sequence[Channel], now: datetime) -> datetime:
         times = [self._health[one.name].retry_at for one in able]
         later = [at for at in times if at is not None and at > now]
-        return min(later, default=now + routing.TRIAL_PATIENCE)
+        return min(later, default=now + LOOK_AGAIN)
 
-    def _reserve(self, name: str, now: datetime) -> datetime:
-        pace = self._paces.get(name)
+    def _reserve(self, name: str, critical: bool, now: datetime) -> datetime:  # noqa: FBT001 - which of two
+        pace = self._paces.get((name, critical))
         if pace is None:
             return now
-        self._paces[name], at = routing.reserve(pace, now)
+        self._paces[name, critical], at = routing.reserve(pace, now)
+        if critical:  # a line of its own, so that no flood that was there first keeps it waiting: the flood moves back
+            self._paces[name, False], _ = routing.reserve(self._paces[name, False], now)
         return at
+
+    def _able(self, message: Message) -> list[Channel]:
+        return [one for one in self._carriers.get(message.channel, ()) if self._can_carry(one, message)]
+
+    def _notice_clock(self, now: datetime) -> None:
+        """A clock that is set back must keep nobody waiting for the time that it shows once more."""
+        back = self._clock - now
+        self._clock = now
+        if back > CLOCK_BACK:
+            self._health = {name: routing.turned_back(health, back) for name, health in self._health.items()}
+            self._paces = {key: routing.Pace(pace.per_second, now) for key, pace in self._paces.items()}
 
     def _serves(self, name: str, tenant: str) -> bool:
         tenants = self._terms[name].tenants

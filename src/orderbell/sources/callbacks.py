@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 from litestar import Request, Response, route
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import ControllerRouterHandler
 
 from orderbell.channels.protocol import Callback, CallbackRefused, Channel, Heard, Veiled
@@ -99,6 +99,8 @@ async def _read_body(request: Request[Any, Any, Any]) -> bytes:
                 if len(body) > BODY_BYTES_MAX:
                     detail = f"a callback has at most {BODY_BYTES_MAX:,} bytes"
                     raise turned_away(413, "too_large", "Too large", detail, {"Connection": "close"})
+    except InternalServerException:  # Litestar's word for a caller who hung up
+        raise turned_away(400, "cut_off", "Cut off", "the body broke off", {"Connection": "close"}) from None
     except TimeoutError:
         detail = f"the body did not arrive within {BODY_WITHIN_S} s"
         raise turned_away(408, "too_slow", "Request timeout", detail, {"Connection": "close"}) from None

@@ -102,15 +102,23 @@ DELETE FROM queue q USING notice n WHERE q.tenant = n.tenant AND q.notice_id = n
     AND q.lane = ANY ($2::smallint[]) AND q.due_at <= $1
 """
 
+# What was told on another channel, or is over, before a provider could take it.
+GIVE_UP = """
+UPDATE message m SET status = 'failed', due_at = NULL, detail = 'told_elsewhere', settled_at = $3
+FROM unnest($1::text[], $2::bytea[]) AS k (tenant, message_id)
+WHERE m.tenant = k.tenant AND m.message_id = k.message_id AND m.status = 'queued'
+"""
+
 # What waits for another try may go to any provider; what is in doubt is a matter of the one that was tried.
 _WAITING = """
-SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at, tried, provider_ref, detail FROM message
-WHERE lane = $1 AND due_at <= $2 AND {}
+SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at, tried, provider_ref, detail, due_at
+FROM message WHERE lane = $1 AND due_at <= $2 AND {}
 ORDER BY due_at LIMIT $3
 FOR UPDATE SKIP LOCKED
 """
 CLAIM_QUEUED = _WAITING.format("status = 'queued' AND channel = ANY ($4::text[])")
 CLAIM_UNKNOWN = _WAITING.format("status = 'unknown' AND provider = ANY ($4::text[])")
+CLAIM_ORPHANS = _WAITING.format("status = 'unknown' AND provider <> ALL ($4::text[])")
 
 MOVE = """
 WITH flying AS (
@@ -134,12 +142,12 @@ WHERE m.tenant = n.tenant AND m.message_id = n.message_id
 # brings it; every other word counts only while nobody else has taken the attempt over.
 SETTLE = """
 WITH landed AS (
-    DELETE FROM flight WHERE flight = $10
+    DELETE FROM flight WHERE flight = $10 AND worker = $8
 ), settled AS (
     UPDATE message m SET status = a.status, due_at = a.due_at, detail = a.detail, settled_at = $9,
         provider_ref = CASE a.provider_ref WHEN '' THEN m.provider_ref ELSE a.provider_ref END,
-        tried = CASE WHEN a.blames THEN ltrim(m.tried || ' ' || m.provider) ELSE m.tried END
-    FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+        tried = CASE a.blames WHEN '' THEN m.tried ELSE ltrim(m.tried || ' ' || a.blames) END
+    FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[])
         AS a (attempt_id, status, due_at, provider_ref, detail, outcome, blames)
     WHERE m.attempt_id = a.attempt_id
         AND CASE WHEN $8::bigint IS NULL THEN m.status = 'unknown'
@@ -154,9 +162,9 @@ WITH landed AS (
     ON CONFLICT DO NOTHING
 ), named AS (
     INSERT INTO handle (provider, ref, attempt_id, at)
-    SELECT provider, provider_ref, attempt_id, $9 FROM settled
+    SELECT DISTINCT ON (provider, provider_ref) provider, provider_ref, attempt_id, $9 FROM settled
     WHERE $12 AND provider_ref <> '' AND status IN ('accepted', 'unknown')
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (provider, ref) DO UPDATE SET attempt_id = excluded.attempt_id, at = excluded.at
 ), counted AS (
     INSERT INTO tally AS t (provider, minute, accepted, failed)
     SELECT $11, date_trunc('minute', $9::timestamptz), count(*) FILTER (WHERE status = 'accepted'),
@@ -177,16 +185,13 @@ SELECT $1, * FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[
 ON CONFLICT DO NOTHING
 """
 
-# Those that have become known leave, and so do those that nobody will ever know.
-MATCH_WORDS = """
-WITH old AS (
-    DELETE FROM receipt WHERE heard_at < now() - $1::interval
-), known AS (
-    DELETE FROM receipt r USING handle h WHERE h.provider = r.provider AND h.ref = r.ref
-    RETURNING r.provider, h.attempt_id, r.delivered, r.ref, r.detail, r.at
-)
-SELECT * FROM known
+# Receipts of which it has become known whose they are.
+EARLY = """
+SELECT r.provider, h.attempt_id, r.delivered, r.ref, r.detail, r.at
+FROM receipt r JOIN handle h USING (provider, ref) ORDER BY r.provider, r.ref LIMIT 5000
 """
+DROP_EARLY = "DELETE FROM receipt WHERE provider = $1 AND ref = ANY ($2::text[])"
+FORGET_EARLY = "DELETE FROM receipt WHERE heard_at < now() - $1::interval"
 
 FORGET_HANDLES = """
 DELETE FROM handle WHERE ctid = ANY (ARRAY(SELECT ctid FROM handle WHERE at < $1 LIMIT 5000))
@@ -202,7 +207,11 @@ FROM tally WHERE minute > $1 AND minute <= $2 GROUP BY provider
 
 WORKERS = "SELECT greatest(count(*), 1) FROM worker WHERE lease_until > clock_timestamp()"
 
-HALT = "UPDATE halt SET halted = true, reason = $1, since = $2"
+# What was restored stays so: `resume` has to ask first, whatever somebody says of it later.
+HALT = """
+UPDATE halt SET since = CASE WHEN halted AND reason = 'restored' THEN since ELSE $2::timestamptz END, halted = true,
+    reason = CASE WHEN halted AND reason = 'restored' THEN reason ELSE $1 END
+"""
 RESUME = "UPDATE halt SET halted = false, reason = '', since = NULL"
 HALTED = "SELECT halted, reason, since FROM halt"
 
@@ -233,8 +242,8 @@ WHERE status IN ('queued', 'sending') OR (status = 'unknown' AND due_at IS NOT N
 """
 
 RESTORED = """
-SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at, tried, provider_ref, detail FROM message
-WHERE status = 'unknown' AND detail = 'restored'
+SELECT tenant, message_id, body, attempt_id, attempt_no, provider, sending_at, tried, provider_ref, detail, due_at
+FROM message WHERE status = 'unknown' AND detail = 'restored'
 """
 
 RECONCILE = """

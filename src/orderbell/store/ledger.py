@@ -111,7 +111,8 @@ class Planned(Struct):
     """What a batch of plans comes to.
 
     `fates` are the final ones, each with the moment of its plan; `held` go back to the queue with their new time;
-    `inbox` are delivered by being written; `delayed` wait for a provider; `doubtful` may have gone out before the
+    `inbox` are delivered by being written; `delayed` wait for a provider; `given_up` are messages that need not leave
+    any more, if they still wait; `doubtful` may have gone out before the
     database was restored; `histories` replace what the contacts had heard.
     """
 
@@ -120,6 +121,7 @@ class Planned(Struct):
     requests: list[Request] = []
     inbox: list[Departure] = []
     delayed: list[Delayed] = []
+    given_up: list[tuple[str, bytes]] = []
     doubtful: list[Departure] = []
     histories: dict[Key, History] = {}
 
@@ -138,6 +140,7 @@ class Waiting(Struct, frozen=True):
     tried: tuple[str, ...] = ()
     ref: str = ""
     detail: str = ""
+    due_at: datetime | None = None
 
 
 class Move(Struct, frozen=True):
@@ -164,7 +167,8 @@ class Moves(Struct):
 class Settlement(Struct, frozen=True):
     """What an answer makes of a message; `outcome` is kept with the attempt, empty if the attempt is still open.
 
-    `blames` the provider: it is not drawn again for this message while another one is left.
+    `blames` names a provider that is not drawn again for this message while another one is left; with a `!` behind it,
+    never again.
     """
 
     attempt_id: bytes
@@ -173,7 +177,7 @@ class Settlement(Struct, frozen=True):
     provider_ref: str = ""
     detail: str = ""
     outcome: str = ""
-    blames: bool = False
+    blames: str = ""
 
 
 class Word(Struct, frozen=True):
@@ -247,6 +251,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._pool, self._vault = store.pool, store.vault
+        self._turn = 0
 
     async def look(self, now: datetime, lanes: Sequence[int] = ALL_LANES) -> Look:
         """Say whether anything is due: cheaper than claiming it in vain."""
@@ -272,9 +277,13 @@ class Ledger:
             return await self._tried(lambda c: self._plan_due(c, claim, plan))
 
     async def claim_waiting(
-        self, status: Literal["queued", "unknown"], claim: Claim, decide: Callable[[list[Waiting]], Moves]
+        self, status: Literal["queued", "unknown", "orphaned"], claim: Claim, decide: Callable[[list[Waiting]], Moves]
     ) -> Moves:
-        """Claim messages to providers that wait in `status` and are due, and write what `decide` makes of them."""
+        """Claim messages that wait in `status` and are due, and write what `decide` makes of them.
+
+        `claim.names` are channels of those that are queued and providers of those in doubt; `orphaned` are those in
+        doubt of all other providers.
+        """
         return await self._tried(lambda c: self._claim_waiting(c, status, claim, decide))
 
     async def settle(
@@ -319,9 +328,16 @@ class Ledger:
         """
         return await self._tried(lambda c: _take_words(c, provider, words, learn=learn))
 
-    async def match_words(self, *, learn: bool = True) -> int:
-        """Write the receipts that came before the answers which say whose they are; returns how many there were."""
-        return await self._tried(lambda c: _match_words(c, learn=learn))
+    async def early_words(self) -> dict[str, list[Word]]:
+        """Receipts that came before the answers which say whose they are, and are known by now; by provider."""
+        found: dict[str, list[Word]] = {}
+        for provider, attempt_id, delivered, ref, detail, at in await self._tried(lambda c: c.fetch(sql.EARLY)):
+            found.setdefault(provider, []).append(Word(attempt_id, delivered, ref, detail, at))
+        return found
+
+    async def match_words(self, provider: str, words: Sequence[Word], *, learn: bool = True) -> tuple[int, int]:
+        """Write such receipts of one provider; returns what `take_words` does."""
+        return await self._tried(lambda c: _match_words(c, provider, words, learn=learn))
 
     async def attempts_named(self, provider: str, refs: Sequence[str]) -> dict[str, bytes]:
         """The attempts of which a provider speaks by these references."""
@@ -337,6 +353,7 @@ class Ledger:
         """Forget by what names providers spoke of attempts that are long settled, and counts of long ago."""
         await self._tried(lambda c: c.execute(sql.FORGET_HANDLES, now - HANDLES_KEPT))
         await self._tried(lambda c: c.execute(sql.FORGET_TALLIES, now - TALLIES_KEPT))
+        await self._tried(lambda c: c.execute(sql.FORGET_EARLY, WORDS_KEPT))
 
     async def worker_count(self) -> int:
         """How many workers hold a lease."""
@@ -451,6 +468,8 @@ class Ledger:
             claim.worker,
             *columns(((*key, encode_state(history)) for key, history in planned.histories.items()), 3),
         )
+        if planned.given_up:
+            await connection.execute(sql.GIVE_UP, *columns(planned.given_up, 2), claim.now)
         await connection.copy_records_to_table("notice", records=fates, columns=sql.NOTICE_COLUMNS)
         await connection.copy_records_to_table("message", records=messages, columns=sql.MESSAGE_COLUMNS)
 
@@ -478,7 +497,10 @@ class Ledger:
             due = [row["tenant"] for row in await connection.fetch(sql.TENANTS_DUE, lane, claim.now, claim.names)]
             if len(due) > 1:
                 share = max(limit // len(due), 1)
-                return await connection.fetch(sql.CLAIM_SHARES, lane, claim.now, share, due[:limit])
+                first = self._turn % len(due)  # where not all have a place, everybody's turn comes
+                self._turn += limit
+                served = (due[first:] + due[:first])[:limit]
+                return await connection.fetch(sql.CLAIM_SHARES, lane, claim.now, share, served)
         return await connection.fetch(sql.CLAIM_CONTACTS, lane, claim.now, limit, claim.names)
 
     async def _introduce_strangers(self, connection: Connection, claim: Claim) -> None:
@@ -493,7 +515,7 @@ class Ledger:
         self, connection: Connection, status: str, claim: Claim, decide: Callable[[list[Waiting]], Moves]
     ) -> Moves:
         waiting: list[Waiting] = []
-        query = sql.CLAIM_QUEUED if status == "queued" else sql.CLAIM_UNKNOWN
+        query = {"queued": sql.CLAIM_QUEUED, "unknown": sql.CLAIM_UNKNOWN, "orphaned": sql.CLAIM_ORPHANS}[status]
         for lane in claim.lanes:
             rest = claim.limit - len(waiting)
             if rest > 0:
@@ -512,9 +534,9 @@ class Ledger:
         return decided
 
     def _waiting(self, row: asyncpg.Record) -> Waiting:
-        tenant, name, body, attempt_id, attempt_no, provider, at, tried, ref, detail = row
+        tenant, name, body, attempt_id, attempt_no, provider, at, tried, ref, detail, due_at = row
         message = decode_message(self._vault.open(tenant, name, body))
-        return Waiting(message, attempt_id, attempt_no, provider, at, tuple(tried.split()), ref, detail)
+        return Waiting(message, attempt_id, attempt_no, provider, at, tuple(tried.split()), ref, detail, due_at)
 
     def _message_row(
         self,
@@ -627,14 +649,9 @@ async def _take_words(connection: Connection, provider: str, words: Sequence[Wor
     return await _write_words(connection, provider, mine, learn=learn) if mine else (0, 0)
 
 
-async def _match_words(connection: Connection, *, learn: bool) -> int:
-    found = await connection.fetch(sql.MATCH_WORDS, WORDS_KEPT)
-    by_provider: dict[str, list[Word]] = {}
-    for provider, attempt_id, delivered, ref, detail, at in found:
-        by_provider.setdefault(provider, []).append(Word(attempt_id, delivered, ref, detail, at))
-    for provider, words in sorted(by_provider.items()):
-        await _write_words(connection, provider, words, learn=learn)
-    return len(found)
+async def _match_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:
+    await connection.execute(sql.DROP_EARLY, provider, sorted({word.provider_ref for word in words}))
+    return await _write_words(connection, provider, words, learn=learn)
 
 
 async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple[bytes, str]]) -> int:

@@ -17,7 +17,7 @@ STATEMENTS = (
     """CREATE TABLE IF NOT EXISTS handle (
         provider text NOT NULL, ref text NOT NULL, attempt_id bytea NOT NULL, at timestamptz NOT NULL,
         PRIMARY KEY (provider, ref))""",
-    "CREATE INDEX IF NOT EXISTS handle_at ON handle USING brin (at)",
+    "CREATE INDEX IF NOT EXISTS handle_at ON handle (at)",
     # receipts that came before the answer which says whose they are; nearly always empty
     """CREATE TABLE IF NOT EXISTS receipt (
         provider text NOT NULL, ref text NOT NULL, delivered boolean NOT NULL, detail text NOT NULL,
