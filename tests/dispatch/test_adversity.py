@@ -130,7 +130,9 @@ async def test_breaker_when_the_clock_is_set_back(house: House) -> None:
 
 async def test_backlog_when_the_provider_is_back(house: House) -> None:
     """What waited for a provider must be gone within seconds of its recovery, though nothing new comes in."""
-    dispatcher = house.dispatcher(Routes([Handed("one", *[Outcome.NOT_SENT] * 3)], NOON))
+    channel = Handed("one", *[Outcome.NOT_SENT] * 3)
+    channel.batch_max = 100
+    dispatcher = house.dispatcher(Routes([channel], NOON))
     await house.put(*(notice("paid", number, f"A{number}") for number in range(600)))
     for _ in range(20):
         while await dispatcher.step():
@@ -217,7 +219,8 @@ async def test_phone_that_no_provider_serves(house: House) -> None:
     await house.put(notice("paid", 1, "A1", valid_s=HOUR_S), contacts=[person])
     await dispatcher.step()
     await keep_on(dispatcher, house, 100, 60)
-    assert [out.to for out in mail.got] == ["ann@example.com"]
+    rows = await house.pool.fetch("SELECT channel, status, detail FROM message")
+    assert [out.to for out in mail.got] == ["ann@example.com"], rows
     assert sms.got == []
 
 
@@ -456,9 +459,13 @@ async def test_reference_that_a_provider_uses_again(house: House) -> None:
 
 async def test_early_and_late_receipts_at_once(house: House) -> None:
     """Matching early receipts of two providers must not race with the receipts that one of them brings just now."""
+
+    async def name_each(batch: Sequence[Outgoing]) -> list[Answer]:
+        return [Answer(out.attempt_id, Outcome.ACCEPTED, f"ref-{out.order_no}") for out in batch]
+
     channels = [Handed(name) for name in ("left", "right")]
     for channel in channels:
-        channel.receipts_by = ReceiptsBy.CALLBACK
+        channel.receipts_by, channel.hand = ReceiptsBy.CALLBACK, name_each
     dispatcher = house.dispatcher(Routes(channels, NOON))
     await house.put(*(notice("paid", number, f"A{number}") for number in range(800)))
     while await dispatcher.step():
