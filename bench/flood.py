@@ -1,4 +1,4 @@
-"""What `fairness` puts into the queue beforehand, each notice with the moment at which it falls due, and what became of it.
+"""What `fairness` puts into the queue beforehand, each notice with the moment at which it is due, and what came of it.
 
 Nothing is fed while the clock runs, so the dispatcher has the processor to itself as far as the machine allows.
 """
@@ -52,7 +52,7 @@ _PLAYBOOK = {
 }  # fmt: skip
 _WORDING = {
     "locale": "en", "signature": "[{brand}] ", "opt_out": " Reply TD to opt out", "subject": "Order {order_no}",
-    "date": "{month} {day}", "months": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+    "date": "{month} {day}", "months": [str(month) for month in range(1, 13)],
     "spans": {"minutes": "{count} min", "hours": "{count} h", "days": "{count} d"},
     "texts": {
         "paid": {"sms": ["Order {order_no} is paid."]}, "moved": {"sms": ["Order {order_no} has moved."]},
@@ -105,6 +105,20 @@ class Flooded(Struct, frozen=True):
             and (not tenants or one.due.tenant in tenants)
         ]
 
+    @property
+    def dropped(self) -> int:
+        """How many notices were left out because they were out of date."""
+        return sum(
+            count_
+            for fate, count_ in self.fates.items()
+            if fate.startswith("dropped ") and fate.endswith(" out_of_date")
+        )
+
+    def sent_part(self, topic: str) -> float:
+        """Which part of the notices of a topic was taken by the provider."""
+        mine = [one.taken_s is not None for one in self.told if one.due.topic == topic]
+        return sum(mine) / len(mine) if mine else 0.0
+
     def p_ms(self, share: float, topic: str, tenants: Sequence[str] = (), until_s: float = 1e9) -> float:
         """A percentile of those, in milliseconds."""
         return percentile(self.delays_ms(topic, tenants, 0, until_s), share)
@@ -140,7 +154,7 @@ async def flood(scratch: Scratch, coming: Sequence[Due], *, connections: int = 4
         shelves = dict.fromkeys({one.tenant for one in coming}, shelf())
         async with _dispatching(Dispatcher(Ledger(store), shelves, [channel], now=system_clock)):
             async with asyncio.timeout(DRAINED_WITHIN_S):
-                while await store.pool.fetchval("SELECT EXISTS (SELECT FROM queue)"):
+                while await store.pool.fetchval("SELECT EXISTS (SELECT FROM queue)"):  # noqa: ASYNC110 - the database is another process
                     await asyncio.sleep(POLL_S)
             await until_settled(store.pool.fetchval)
         await channel.close()
@@ -167,7 +181,7 @@ async def _dispatching(dispatcher: Dispatcher) -> AsyncIterator[None]:
 
 
 async def _fill(store: Store, coming: Sequence[Due]) -> datetime:
-    """Put everything into the queue, each for a person of their own; returns the moment from which the seconds count."""
+    """Put everything into the queue, each for a person of their own; gives the moment at which the seconds begin."""
     now = system_clock()
     await store.pool.copy_records_to_table("contact", records=_contact_rows(coming, now), columns=CONTACT_COLUMNS)
     begins_at = system_clock() + timedelta(seconds=AHEAD_S + len(coming) / 10_000)
