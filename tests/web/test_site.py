@@ -12,7 +12,7 @@ from litestar.params import FromQuery, JSONBody
 from orderbell import __version__
 from orderbell.serving import serving
 from orderbell.web import site as room
-from orderbell.web.site import create_site
+from orderbell.web.site import _loggable, create_site
 from tests.site_server import running_site
 
 
@@ -103,3 +103,10 @@ async def test_openapi_document() -> None:
         assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
         assert set(document["components"]["schemas"]["Problem"]["required"]) == {"type", "title", "status", "detail"}
         assert (await site.http.get("/schema")).json() == document
+
+
+def test_secret_addresses_stay_out_of_the_log() -> None:
+    """A path that is a secret by itself must not be logged, whatever went wrong."""
+    assert _loggable("/v1/callbacks/ali/token/receipts") == "/v1/callbacks/…"
+    assert _loggable("/u/token") == "/u/…"
+    assert _loggable("/v1/events") == "/v1/events"

@@ -120,10 +120,18 @@ def _tell_problem(request: Request[Any, Any, Any], error: Exception) -> Response
         error = _UNAVAILABLE
     problem = _problem_of(error)
     if problem.status >= _SERVER_ERROR and not problem.reason:
-        log.error("request failed", method=request.method, path=request.scope["path"], exc_info=error)
+        log.error("request failed", method=request.method, path=_loggable(request.scope["path"]), exc_info=error)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     headers["X-Content-Type-Options"] = "nosniff"
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_TYPE, headers=headers)
+
+
+def _loggable(path: str) -> str:
+    """A path without what in it is a secret: the addresses of callbacks and one-click links."""
+    for begin in ("/v1/callbacks/", "/u/"):
+        if path.startswith(begin):
+            return f"{begin}…"
+    return path
 
 
 def _problem_of(error: Exception) -> Problem:
