@@ -2,6 +2,8 @@
 
 import email
 import email.policy
+import subprocess
+import sys
 from email.message import EmailMessage
 from typing import Any
 
@@ -217,6 +219,20 @@ class TestLetters:
         assert mail["Subject"] == words
         assert mail["From"].addresses[0].display_name == words
         assert b"\r\nBcc" not in raw
+
+    def test_other_libraries_change_no_letter(self) -> None:
+        """Apprise changes what the standard library does with UTF-8; a process that loads it first must write the same."""
+        script = (
+            "import sys; from email import charset as c; 'QP' in sys.argv and c.add_charset('utf-8', c.QP, c.QP, 'utf-8');"
+            "from tests.channels.mail_samples import letter, message;"
+            "print(letter(message(subject='=?utf-8?q?a=0D=0ABcc:_other@mail.example?=', text='订单已发货')).decode())"
+        )
+        plain, changed = (
+            subprocess.run([sys.executable, "-c", script, way], capture_output=True, text=True, check=True).stdout
+            for way in ("as it is", "QP")
+        )
+        assert changed == plain
+        assert "Subject: =?utf-8?b?" in plain
 
     @given(subject=st.text(max_size=200), name=st.text(max_size=60))
     def test_no_text_makes_a_header(self, subject: str, name: str) -> None:

@@ -14,7 +14,7 @@ import email.utils
 import html
 import re
 import string
-from email.charset import QP, Charset
+from email.charset import BASE64, QP, Charset
 from email.header import Header
 from email.message import Message
 from email.mime.multipart import MIMEMultipart
@@ -111,9 +111,12 @@ class _Verbatim(email.policy.Compat32):
 
 
 _POLICY: Final = _Verbatim(linesep="\r\n")
+# All of it said here: other libraries (Apprise is one) change what the standard library does with UTF-8 everywhere, and
+# the quoted-printable words of a long header gain blanks.
 _BASE64: Final = Charset("utf-8")
+_BASE64.header_encoding = _BASE64.body_encoding = BASE64
 _QUOTED: Final = Charset("utf-8")
-_QUOTED.body_encoding = QP
+_QUOTED.header_encoding, _QUOTED.body_encoding = BASE64, QP
 
 
 class Mailbox(msgspec.Struct, frozen=True):
@@ -227,7 +230,7 @@ def _words(header: str, text: str) -> str:
     """Write text for a header, encoded wherever it could be taken for anything else (RFC 2047)."""
     if text.isascii() and _ENCODED_WORD not in text and len(text) <= _PLAIN_WORDS_MAX and text == text.strip():
         return text
-    return Header(text, "utf-8", header_name=header).encode(linesep="\r\n")
+    return Header(text, _BASE64, header_name=header).encode(linesep="\r\n")
 
 
 def _named(name: str, address: str) -> str:
