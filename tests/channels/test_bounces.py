@@ -20,6 +20,7 @@ from orderbell.channels.protocol import Callback, CallbackRefused, Heard, Outcom
 from orderbell.sandbox.faults import Faults
 from orderbell.sandbox.mail import MailSimulator, delivery_status, feedback_report
 from orderbell.sandbox.simulator import Taken
+from orderbell.serving import bind
 
 NOW = dt.datetime(2026, 11, 22, 1, 2, 3, tzinfo=dt.UTC)
 ATTEMPT = bytes(range(16))
@@ -48,7 +49,7 @@ async def sent(to: str = TO, attempt_id: bytes = ATTEMPT) -> tuple[MailSimulator
     return simulator, simulator.taken[0]
 
 
-def make(port: int, key: str = KEY) -> MailChannel:
+def make(port: int, key: str = KEY, listen: str = "") -> MailChannel:
     """Make a channel, with a bounce domain if there is a key."""
     options = MailOptions(
         host="127.0.0.1",
@@ -57,6 +58,7 @@ def make(port: int, key: str = KEY) -> MailChannel:
         from_address="notice@shop.example",
         bounce_domain="b.shop.example" if key else "",
         bounce_key=key,
+        bounce_listen=listen,
     )
     return MailChannel(options, name="mail", now=now, shared=KeptInMemory(now))
 
@@ -538,6 +540,33 @@ class TestListener:
         assert {response.code for response in errors.values()} == {452}
         assert len(errors) == 5
         assert len({receipt.attempt_id for heard in told for receipt in heard.receipts}) == 10
+
+    async def test_channel_that_listens(self) -> None:
+        """A mail provider with `bounce_listen` must be the mail server of its bounce domain, in several processes."""
+        with bind("127.0.0.1", 0, shared=True) as held:
+            port = held.getsockname()[1]
+        told: list[Heard] = []
+
+        async def tell(heard: Heard) -> None:
+            told.append(heard)
+
+        one, other = make(1, listen=f"127.0.0.1:{port}"), make(1, listen=f"127.0.0.1:{port}")
+        async with one.listening(tell), other.listening(tell), make(1).listening(tell):
+            for _ in range(4):
+                assert (await deliver(port, ADDRESS, plain("Undeliverable", "550 no"))).code == 250
+        assert {receipt.attempt_id for heard in told for receipt in heard.receipts} == {ATTEMPT}
+        assert len(told) == 4
+
+    @pytest.mark.parametrize("listen", ["25", ":25", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:smtp"])
+    def test_address_that_is_none(self, listen: str) -> None:
+        """An address that cannot be listened on must be refused at the start, with an example."""
+        with pytest.raises(ValueError, match=r"such as `0\.0\.0\.0:25`"):
+            make(1, listen=listen)
+
+    def test_nothing_to_listen_for(self) -> None:
+        """Without a bounce domain there is nothing to take."""
+        with pytest.raises(ValueError, match="`bounce_listen` needs `bounce_domain`"):
+            make(1, key="", listen="127.0.0.1:25")
 
     async def test_stop_with_open_connections(self) -> None:
         """The listener must stop although somebody keeps a connection open."""

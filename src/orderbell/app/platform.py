@@ -168,8 +168,11 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
     stories = explain_routes(Explainer(store, shelf_of), Explanation)
     events = events_route(submit, ring.tenant_of, now, busy=IntakeBusy)
     callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
-    callbacks = callbacks_route(callers, _hearing(platform, submit, now).keep, settings.public_url)
+    hearing = _hearing(platform, submit, now)
+    callbacks = callbacks_route(callers, hearing.keep, settings.public_url)
     leaving = unsubscribe_route(people_of, store.vault.index_key, now)
+    for one in platform.providers:
+        await _listen(stack, one, platform.channels[one.name], hearing)
     site = create_site([events, callbacks, leaving, keyed([*people, *stories], ring.tenant_of)], missing)
     try:
         serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
@@ -185,6 +188,14 @@ def _open_providers(stack: AsyncExitStack, platform: Platform, now: Clock) -> No
         channel = spec.open(now, SharedByAll(platform.store, spec.name, now))
         stack.push_async_callback(channel.close)
         platform.channels[spec.name] = channel
+
+
+async def _listen(stack: AsyncExitStack, spec: ProviderSpec, channel: Channel, hearing: Hearing) -> None:
+    try:
+        await stack.enter_async_context(channel.listening(partial(hearing.keep, spec.name)))
+    except OSError as problem:
+        words = f"the provider {spec.name} cannot listen where it should ({problem.strerror}); see docs/channels.md"
+        raise SettingsInvalid(words) from None
 
 
 def _unsubscribe_url(settings: Settings, store: Store, message: Message) -> str:

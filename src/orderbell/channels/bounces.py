@@ -379,7 +379,8 @@ class BounceListener:
         """
         # The library logs every line of every session, addresses included.
         logging.getLogger("mail.log").setLevel(logging.ERROR)
-        server = await asyncio.get_running_loop().create_server(self._meet, host, port)
+        # Several web processes may share the port.
+        server = await asyncio.get_running_loop().create_server(self._meet, host, port, reuse_port=bool(port) or None)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

@@ -5,12 +5,13 @@ A lost answer leaves an attempt unknown for good: nobody can be asked, only a bo
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import re
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Literal
 
 import dns.asyncresolver
@@ -18,7 +19,7 @@ import dns.exception
 import dns.resolver
 import msgspec
 
-from orderbell.channels.bounces import BounceReader, Tags
+from orderbell.channels.bounces import BounceListener, BounceReader, Tags
 from orderbell.channels.letters import (
     Letterhead,
     LetterRefused,
@@ -50,6 +51,7 @@ from orderbell.channels.smtp import CLOSING, Line, Lost, Refusal, Refused, Relay
 _DETAIL_LENGTH_MAX: Final = 200
 _DNS_WITHIN_S: Final = 5.0
 _BOUNCE_KEY_LENGTH_MIN: Final = 16
+_PORT_MAX: Final = 65_535
 _ID_LENGTH: Final = 16
 # So many addresses in a row must be refused by policy before it is about us and not about them.
 _POLICY_REFUSALS_MAX: Final = 3
@@ -76,7 +78,8 @@ class MailOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True)
     those of the system; `hello_name` is what we call ourselves, by default the domain of `from_address`.
 
     `dkim` may hold two keys, RSA and Ed25519 (RFC 8463 section 3). With `bounce_domain` and `bounce_key` (a secret of
-    at least 16 characters) each mail is sent from an address of its own, to which bounces return. `feedback_id` goes
+    at least 16 characters) each mail is sent from an address of its own, to which bounces return; `bounce_listen`
+    (`0.0.0.0:25`) makes us the mail server of that domain. `feedback_id` goes
     into the header of that name, `unsubscribe_mail` is a second way to unsubscribe for marketing mail, besides the
     link.
 
@@ -100,6 +103,7 @@ class MailOptions(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True)
     bounce_domain: str = ""
     bounce_mailbox: str = "bounces"
     bounce_key: str = ""
+    bounce_listen: str = ""
     feedback_id: str = ""
     unsubscribe_mail: str = ""
     link_words: str = "查看详情"
@@ -180,6 +184,7 @@ class MailChannel(Provider):
         )
         self._signers = [Signer(key.domain, key.selector, key.private_key) for key in options.dkim]
         self._tags = _make_tags(options)
+        self._listen = _read_listen(options)
         self.bounces = BounceReader(self._tags, sender.domain, now)
         self._relay = _make_relay(options, sender)
         self._slots = asyncio.Semaphore(options.connections_max)
@@ -214,6 +219,16 @@ class MailChannel(Provider):
             raise CallbackRefused("bounces are posted to `bounces`", 404)
         named = callback.query.get("to", "")
         return self.bounces.read(callback.body, [named] if named else [])
+
+    @contextlib.asynccontextmanager
+    async def listening(self, tell: Callable[[Heard], Awaitable[None]]) -> AsyncIterator[None]:
+        """See `Channel.listening`: the mail server of the bounce domain, where `bounce_listen` is set."""
+        if self._listen is None:
+            yield
+            return
+        listener = BounceListener(self.bounces, tell, host_name=self._options.bounce_domain)
+        async with listener.listening(*self._listen):
+            yield
 
     async def check(self) -> list[Finding]:
         """See `Channel.check`: connect, TLS, login, NOOP; then the DKIM keys in the DNS and whether they fit `From`."""
@@ -365,6 +380,17 @@ def _make_tags(options: MailOptions) -> Tags | None:
     except LetterRefused as refused:
         raise ValueError(f"`bounce_mailbox` and `bounce_domain`: {refused}") from None
     return tags
+
+
+def _read_listen(options: MailOptions) -> tuple[str, int] | None:
+    if not options.bounce_listen:
+        return None
+    host, _, port = options.bounce_listen.rpartition(":")
+    if not options.bounce_domain:
+        raise ValueError("`bounce_listen` needs `bounce_domain` and `bounce_key`")
+    if not host or not port.isdecimal() or int(port) > _PORT_MAX:
+        raise ValueError("`bounce_listen` is an address and a port, such as `0.0.0.0:25`")
+    return host.strip("[]"), int(port)
 
 
 def _make_relay(options: MailOptions, sender: Mailbox) -> Relay:

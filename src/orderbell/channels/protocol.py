@@ -7,8 +7,10 @@ said clearly**. Whatever might have been sent and was not clearly answered is `O
 sent again without asking first.
 """
 
+import contextlib
 import datetime as dt
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -420,6 +422,16 @@ class Channel(Protocol):
         """
         ...
 
+    def listening(self, tell: Callable[[Heard], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        """Listen for what comes over a connection of its own, not by HTTP, as long as the block lasts.
+
+        `tell` stores what was heard, and may raise; nothing is confirmed before it returns.
+
+        Raises:
+            OSError: the address is taken or not allowed.
+        """
+        ...
+
     async def check(self) -> list[Finding]:
         """Ask the provider whether credentials, signature and account are right, without sending anything."""
         ...
@@ -475,6 +487,10 @@ class Provider:
     def hear(self, callback: Callback) -> Heard:
         """See `Channel.hear`: nobody calls."""
         raise CallbackRefused(f"{self.name} does not call", 404)
+
+    def listening(self, tell: Callable[[Heard], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        """See `Channel.listening`: nobody comes."""
+        return contextlib.nullcontext()
 
     async def check(self) -> list[Finding]:
         """See `Channel.check`: there is nothing to ask."""
