@@ -54,8 +54,10 @@ def test_fallback_goes_over_every_channel_once() -> None:
     second = planned(waiting, who=REACHABLE, at_s=WAIT_S)
     assert (sent(second), only(second).reason) == ([("paid", "wechat")], Reason.WAITING_FOR_RECEIPT)
     third = planned(only(second).notice, who=REACHABLE, at_s=2 * WAIT_S)
-    assert (sent(third), short(third)) == ([("paid", "push")], [("paid", "sent", Reason.FELL_BACK)])
-    assert [one.channel for one in only(third).notice.tried] == ["sms", "wechat", "push"]
+    assert sent(third) == [("paid", "push")]
+    fourth = planned(only(third).notice, who=REACHABLE, at_s=3 * WAIT_S)
+    assert (sent(fourth), short(fourth)) == ([("paid", "email")], [("paid", "sent", Reason.FELL_BACK)])
+    assert [one.channel for one in only(fourth).notice.tried] == ["sms", "wechat", "push", "email"]
     assert {message.notices for message in (*second.messages, *third.messages)} == {(waiting.id,)}
 
 

@@ -72,7 +72,7 @@ def _heading(topic: str, about: About, width: int) -> Group:
 
 
 def _way(channels: Sequence[str], also: Sequence[str], *, fallback: bool) -> str:
-    words = (" → " if fallback else " or ").join(channels)
+    words = (" → " if fallback else " or ").join(one for one in channels if one == channels[0] or one not in also)
     return f"{words}, {_together(also)}" if also else words
 
 

@@ -115,7 +115,7 @@ class NoticeSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     to: Many
     category: str
     lane: Lane = "service"
-    channels: tuple[ChannelName, ...] = ("sms", "wechat", "push", "inbox")
+    channels: tuple[ChannelName, ...] = ("sms", "wechat", "push", "email", "inbox")
     also: tuple[ChannelName, ...] = ()
     within: str = "5m"
     wait: str = "0s"
