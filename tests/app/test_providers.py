@@ -125,6 +125,27 @@ mention = [{{env = "BOSS"}}]
     assert spec.callback_token == TOKEN
 
 
+def test_table_from_a_file(tmp_path: Path) -> None:
+    """A key file must be taken as it was downloaded, whatever else stands in it."""
+    key = tmp_path / "fcm.json"
+    account = {"type": "service_account", "project_id": "my-shop", "client_email": "a@b.example", "private_key": "k"}
+    key.write_bytes(msgspec.json.encode(account))
+    (spec,) = read(tmp_path, f'[[provider]]\nname = "fcm"\nkind = "fcm"\nservice_account = {{json = "{key}"}}')
+    assert spec.options.service_account.project_id == "my-shop"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("-----BEGIN PRIVATE KEY-----", "is not JSON; take the key file"), ("", "is empty")]
+)
+def test_file_that_is_no_table(content: str, words: str, tmp_path: Path) -> None:
+    """A file that holds no JSON must be named, and nothing of it be shown."""
+    key = tmp_path / "fcm.json"
+    key.write_text(content, "utf-8")
+    with pytest.raises(SettingsInvalid, match=words) as caught:
+        read(tmp_path, f'[[provider]]\nname = "fcm"\nkind = "fcm"\nservice_account = {{json = "{key}"}}')
+    assert "BEGIN" not in str(caught.value)
+
+
 def test_environment_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without anything else, variables must be those of the process."""
     monkeypatch.setenv("ORDERBELL_TEST_SECRET", TOKEN)

@@ -79,8 +79,9 @@ def test_fields_of_nested_tables_are_named(kind: str) -> None:
 def test_example_is_read(kind: str, tmp_path: Path) -> None:
     """The example of each kind is a good file of providers once its secrets are set."""
     (example,) = re.findall(r"```toml\n(\[\[provider\]\].*?)```", section_of(kind), re.DOTALL)
-    file = tmp_path / "providers.toml"
-    file.write_text(example, "utf-8")
+    file, key_file = tmp_path / "providers.toml", tmp_path / "fcm.json"
+    key_file.write_text('{"project_id": "my-shop", "client_email": "push@shop.example", "private_key": "k"}', "utf-8")
+    file.write_text(re.sub(r'json = "[^"]+"', f'json = "{key_file}"', example), "utf-8")
     environment = {name: SECRETS.get(name, "k" * 43) for name in re.findall(r'env = "(\w+)"', example)}
     (spec,) = read_providers(file, environment)
     assert spec.kind == kind

@@ -124,7 +124,7 @@ def _converted(values: Mapping[str, Any], kind: type[Made], where: str) -> Made:
 
 
 def _filled(value: Any, where: str, environment: Mapping[str, str]) -> Any:  # noqa: ANN401 - what the file holds
-    """The tree with every `{env = …}` and `{file = …}` looked up."""
+    """The tree with every `{env = …}`, `{file = …}` and `{json = …}` looked up."""
     if isinstance(value, list):
         return [_filled(one, where, environment) for one in value]
     if not isinstance(value, dict):
@@ -139,6 +139,10 @@ def _filled(value: Any, where: str, environment: Mapping[str, str]) -> Any:  # n
         if not isinstance(value["file"], str):
             raise SettingsInvalid(f'{where}: write a path after file, such as {{file = "/run/secrets/ali"}}')
         return _read_secret(value["file"], where)
+    if set(value) == {"json"}:
+        if not isinstance(value["json"], str):
+            raise SettingsInvalid(f'{where}: write a path after json, such as {{json = "/run/secrets/fcm.json"}}')
+        return _read_json(value["json"], where)
     return {key: _filled(one, where, environment) for key, one in value.items()}
 
 
@@ -152,6 +156,13 @@ def _read_secret(path: str, where: str) -> str:
     if not words:
         raise SettingsInvalid(f"{where}: the file {path} is empty; put the secret into it")
     return words
+
+
+def _read_json(path: str, where: str) -> Any:  # noqa: ANN401 - what the file holds
+    try:
+        return msgspec.json.decode(_read_secret(path, where))
+    except msgspec.DecodeError:
+        raise SettingsInvalid(f"{where}: the file {path} is not JSON; take the key file as it was downloaded") from None
 
 
 def _check_names(found: Sequence[ProviderSpec], file: Path) -> None:
