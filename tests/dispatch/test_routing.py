@@ -9,7 +9,7 @@ import pytest
 from orderbell.channels.protocol import Answer, Fate, Found, Limits, Outcome, Receipt, ReceiptsBy, Recovery, Scope
 from orderbell.core.routing import FAILURES_MIN
 from orderbell.dispatch.outcomes import DOUBT_ENDS_AFTER
-from orderbell.dispatch.receiving import Receiver
+from orderbell.dispatch.receiving import SWEEP_EVERY, Receiver
 from orderbell.dispatch.routes import Change, Routes, Terms
 from orderbell.observe import counts
 from tests.dispatch.rig import NOON, TENANT, House, Scripted, contact, notice
@@ -290,6 +290,20 @@ async def test_receipt_that_comes_before_the_answer(house: House) -> None:
     assert await dispatcher.match() == 1
     assert await house.statuses() == ["delivered"]
     assert await dispatcher.match() == 0
+
+
+async def test_receipt_that_was_hours_ahead(house: House) -> None:
+    """A receipt whose message became known much later must be found as well, by the sweep of now and then."""
+    dispatcher = house.dispatcher(Named())
+    assert await dispatcher.match() == 0
+    await Receiver(house.ledger, house.clock).take("scripted", [word("ref-1")])
+    await house.pool.execute("UPDATE receipt SET heard_at = heard_at - interval '3 hours'")
+    await house.put(notice("paid"))
+    await dispatcher.step()
+    assert await dispatcher.match() == 0
+    house.clock.turn(SWEEP_EVERY.total_seconds())
+    assert await dispatcher.match() == 1
+    assert await house.statuses() == ["delivered"]
 
 
 async def test_receipt_of_another_provider_is_nobodys(house: House) -> None:

@@ -1,4 +1,4 @@
-"""The claims by share must cost what they give, however much one tenant has in the queue."""
+"""What is looked for all the time must cost what it gives, however much of the rest there is."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,6 +7,7 @@ import pytest
 
 from orderbell.store import departures as sql
 from orderbell.store import statements
+from orderbell.store.ledger import EARLY_MAX, WORDS_KEPT
 from orderbell.store.postgres import Store
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -14,10 +15,11 @@ LATER = NOON + timedelta(days=1)
 FLOOD = 100_000
 SMALL = [f"shop{number}" for number in range(9)]
 LANE, SHARE = 1, 10
+TABLES = ("queue", "contact", "receipt", "handle")
 
 
 class Cost(msgspec.Struct):
-    """What a statement gave, the rows that it read from the queue and the contacts, and the pages that it touched."""
+    """What a statement gave, the rows that it read from the tables below, and the pages that it touched."""
 
     given: int
     rows: int
@@ -35,7 +37,7 @@ async def cost(store: Store, statement: str, *values: object) -> Cost:
     while nodes:
         node = nodes.pop()
         nodes += node.get("Plans", [])
-        if node.get("Relation Name") in ("queue", "contact"):
+        if node.get("Relation Name") in TABLES:
             rows += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
     plan = top["Plan"]
     return Cost(int(plan["Actual Rows"]), round(rows), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
@@ -82,3 +84,28 @@ async def test_idle_lanes_cost_nothing(flooded: Store) -> None:
     due = await cost(flooded, sql.TENANTS_DUE, 0, LATER, ["flood", *SMALL])
     assert (due.given, due.rows) == (0, 0)
     assert due.pages <= 10
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+async def test_early_receipts_are_found_among_many_names(store: Store, *, analyzed: bool) -> None:
+    """Looking for the messages of early receipts must not read the names of all others, nor the receipts of strangers."""
+    await store.pool.execute(
+        "INSERT INTO handle SELECT 'ali', md5(n::text), int8send(n), $1 FROM generate_series(1, $2::bigint) n",
+        NOON,
+        FLOOD,
+    )
+    await store.pool.execute(
+        "INSERT INTO receipt SELECT 'ali', 'stranger' || n, true, '', $1, now() - interval '1 hour'"
+        " FROM generate_series(1, 20000) n",
+        NOON,
+    )
+    await store.pool.execute(
+        "INSERT INTO receipt SELECT 'ali', md5(n::text), true, '', $1 FROM generate_series(1, 20) n", NOON
+    )
+    if analyzed:
+        await store.pool.execute("ANALYZE")
+    lately = await cost(store, sql.EARLY, timedelta(minutes=2), EARLY_MAX)
+    assert lately.given == 20
+    assert lately.rows <= 3 * lately.given, lately
+    assert lately.pages <= 10 * lately.given, lately
+    assert (await cost(store, sql.EARLY, WORDS_KEPT, EARLY_MAX)).given == 20

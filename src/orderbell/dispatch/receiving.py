@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
 
@@ -10,9 +11,15 @@ from orderbell.channels.protocol import Receipt
 from orderbell.core.events import OWN_SOURCE, Event, Settled
 from orderbell.dispatch.outcomes import clean, ref_of
 from orderbell.observe import count
-from orderbell.store.ledger import Ledger, Recipient, Word
+from orderbell.store.ledger import EARLY_MAX, WORDS_KEPT, Ledger, Recipient, Word
 
 Report = Callable[[list[Event]], Awaitable[object]]
+
+EARLY: Final = timedelta(minutes=2)
+"""How long a receipt may be ahead of the answer of its message: longer than any channel waits for one."""
+
+SWEEP_EVERY: Final = timedelta(minutes=10)
+"""Between two looks at all receipts that nobody knows: messages of others who use the same account have many."""
 
 log = structlog.get_logger()
 
@@ -33,6 +40,7 @@ class Receiver:
         self._ledger, self._now, self._report, self._learn = ledger, now, report, learn
         self._brought: dict[str, list[tuple[list[Word], asyncio.Future[None]]]] = {}
         self._writers: dict[str, asyncio.Task[None]] = {}
+        self._swept_at = datetime.min.replace(tzinfo=UTC)
 
     async def take(self, provider: str, receipts: Sequence[Receipt]) -> None:
         """Write receipts that a provider brought; on return they are kept, whether their messages are known or not.
@@ -80,13 +88,18 @@ class Receiver:
 
     async def match(self) -> int:
         """Write the receipts that came before the answers which say whose they are; returns how many."""
-        found = await self._ledger.early_words()
+        now = self._now()
+        is_sweep = now - self._swept_at >= SWEEP_EVERY
+        found = await self._ledger.early_words(WORDS_KEPT if is_sweep else EARLY)
         for provider, words in found.items():
             await self._say_failed(provider, words)
             changed, late = await self._ledger.match_words(provider, words, learn=self._learn)
             count("dispatch.receipts", changed)
             report_late(late, provider)
-        return sum(map(len, found.values()))
+        matched = sum(map(len, found.values()))
+        if is_sweep and matched < EARLY_MAX:
+            self._swept_at = now
+        return matched
 
     async def say(self, about: Sequence[Recipient], outcome: str) -> None:
         """Report that messages did not reach their people."""

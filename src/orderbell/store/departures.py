@@ -185,10 +185,12 @@ SELECT $1, * FROM unnest($2::text[], $3::boolean[], $4::text[], $5::timestamptz[
 ON CONFLICT DO NOTHING
 """
 
-# Receipts of which it has become known whose they are.
+# Receipts of which it has become known whose they are. The few that wait are looked up among the many handles, never
+# the other way round: hence no plain join, and the LIMIT inside.
 EARLY = """
 SELECT r.provider, h.attempt_id, r.delivered, r.ref, r.detail, r.at
-FROM receipt r JOIN handle h USING (provider, ref) ORDER BY r.provider, r.ref LIMIT 5000
+FROM receipt r, LATERAL (SELECT attempt_id FROM handle WHERE provider = r.provider AND ref = r.ref LIMIT 1) AS h
+WHERE r.heard_at > now() - $1::interval ORDER BY r.heard_at LIMIT $2
 """
 DROP_EARLY = "DELETE FROM receipt WHERE provider = $1 AND ref = ANY ($2::text[])"
 FORGET_EARLY = "DELETE FROM receipt WHERE heard_at < now() - $1::interval"

@@ -54,6 +54,8 @@ TALLIES_KEPT = timedelta(days=31)
 WORDS_KEPT = timedelta(days=3)
 """How long a receipt that nobody knows is kept; providers bring theirs within two days."""
 
+EARLY_MAX = 5000
+
 LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES)}
 ALL_LANES = tuple(range(len(LANES)))
 
@@ -328,10 +330,14 @@ class Ledger:
         """
         return await self._tried(lambda c: _take_words(c, provider, words, learn=learn))
 
-    async def early_words(self) -> dict[str, list[Word]]:
-        """Receipts that came before the answers which say whose they are, and are known by now; by provider."""
+    async def early_words(self, within: timedelta = WORDS_KEPT) -> dict[str, list[Word]]:
+        """Receipts that came before the answers which say whose they are, and are known by now; by provider.
+
+        Those that came lately, the oldest first, at most `EARLY_MAX`.
+        """
         found: dict[str, list[Word]] = {}
-        for provider, attempt_id, delivered, ref, detail, at in await self._tried(lambda c: c.fetch(sql.EARLY)):
+        rows = await self._tried(lambda c: c.fetch(sql.EARLY, within, EARLY_MAX))
+        for provider, attempt_id, delivered, ref, detail, at in rows:
             found.setdefault(provider, []).append(Word(attempt_id, delivered, ref, detail, at))
         return found
 

@@ -23,6 +23,7 @@ STATEMENTS = (
         provider text NOT NULL, ref text NOT NULL, delivered boolean NOT NULL, detail text NOT NULL,
         at timestamptz NOT NULL, heard_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (provider, ref, delivered))""",
+    "CREATE INDEX IF NOT EXISTS receipt_heard ON receipt (heard_at)",
     # our texts as the providers know them; the digest is that of the text
     """CREATE TABLE IF NOT EXISTS template (
         provider text NOT NULL, digest bytea NOT NULL, text text NOT NULL, names text[] NOT NULL,
