@@ -98,6 +98,35 @@ async def test_receipt_reaches_the_ledger(store: Store) -> None:
         assert [row["status"] for row in await house.messages()] == ["delivered", "failed"]
 
 
+@pytest.mark.parametrize(("gone", "state"), [(False, "bounced"), (True, "blocked")])
+async def test_address_that_is_gone(store: Store, state: str, *, gone: bool) -> None:
+    """A receipt which says that there is no such address must close it for good, and no other receipt may."""
+    async with hearing_town(store) as house:
+        await told(house)
+        (message,) = await house.messages()
+        bad = Receipt(message["attempt_id"], "", delivered=False, detail="5.1.1", at=house.town.clock(), gone=gone)
+        await house.hearing.keep("scripted", Heard((bad,)))
+        assert (await house.town.contact("ann")).states["sms"] == state
+
+
+async def test_complaint_ends_the_channel_and_all_advertising(store: Store) -> None:
+    """Who calls a message spam gets no other on that channel and no advertising, once; others are left alone."""
+    async with hearing_town(store) as house:
+        await told(house, "acme", "other")
+        message = (await house.messages())[0]
+        complaint = Heard(complaints=(message["attempt_id"], b"nobody's attempt"))
+        await house.hearing.keep("elsewhere", complaint)
+        assert (await house.town.contact("ann")).marketing == "yes"
+        for _ in range(2):
+            await house.hearing.keep("scripted", complaint)
+        contact = await house.town.contact("ann")
+        assert (contact.marketing, contact.states["sms"]) == ("no", "blocked")
+        consents = await house.town.people().consents("ann", 9)
+        assert (consents[0].given, consents[0].source) == (False, "complaint")
+        assert [one.source for one in consents].count("complaint") == 1
+        assert (await house.town.contact("ann", "other")).marketing == "yes"
+
+
 async def test_receipts_of_another_provider_change_nothing(store: Store) -> None:
     """Whoever holds the address of one provider must not be able to touch what another one carried."""
     async with hearing_town(store) as house:

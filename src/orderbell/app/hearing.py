@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import structlog
+from msgspec.structs import replace
 
 from orderbell.channels.protocol import Heard, InboundSms, Shared
-from orderbell.core.events import FUTURE_MAX, Answer, Event, Status
-from orderbell.core.turn import Shelf
+from orderbell.core.events import FUTURE_MAX, Answer, ChannelName, Event, Status
+from orderbell.core.model import Contact
+from orderbell.core.turn import Shelf, agree
 from orderbell.dispatch.receiving import Receiver
 from orderbell.observe import count
 from orderbell.sources.replies import Reply, take_replies_of
@@ -66,6 +69,11 @@ class Hearing:
                 log.warning("a template was reviewed that is not ours", provider=provider, code=name)
         for to, scope, number in heard.grants:
             await self._shared_of(provider).grant(to, _storable(scope), number)
+        for one in await self._receiver.complainants(provider, heard.complaints) if heard.complaints else ():
+            words = f"{provider}: {one.attempt_id.hex()}"
+            left = partial(_without, channel=one.channel, at=now)
+            await self._people_of(one.tenant).change(one.contact, left, now, "complaint", words)
+            count("callbacks.complaints")
         if heard.gone:
             count("callbacks.gone", len(heard.gone))
 
@@ -91,6 +99,11 @@ class Hearing:
             if replies:
                 answers = await take_replies_of(people, self._shelves[tenant], tenant, now, replies, self._submit)
                 count("replies.taken", sum(answer.status is not Status.REFUSED for answer in answers))
+
+
+def _without(contact: Contact, *, channel: ChannelName, at: datetime) -> Contact:
+    """Who complains gets nothing more on this channel, and no advertising on any."""
+    return replace(agree(contact, given=False, at=at), states=contact.states | {channel: "blocked"})
 
 
 def _name_of(provider: str, message: InboundSms) -> str:

@@ -156,8 +156,8 @@ class BounceReader:
     def read(self, raw: bytes, recipients: Sequence[str] = ()) -> Heard:
         """Read a mail; `recipients` are those of its envelope, where they are known.
 
-        A receipt for a bounce or a confirmation, an address that is gone for a complaint or a mailbox that does not
-        exist, and nothing for delays, answering machines and what cannot be told.
+        A receipt for a bounce or a confirmation, a complaint, and nothing for delays, answering machines and what
+        cannot be told.
 
         Raises:
             CallbackRefused: it cannot be read, names no mail of ours, or its tag is forged.
@@ -237,8 +237,8 @@ class BounceReader:
         return ""
 
     def _complaint(self, attempt_id: bytes | None, proven: str) -> Heard:
-        if proven:
-            return Heard(gone=(("email", proven),))
+        if proven and attempt_id is not None:
+            return Heard(complaints=(attempt_id,))
         if attempt_id is None:
             raise CallbackRefused("a complaint that names no mail of ours")
         return Heard()
@@ -250,17 +250,19 @@ class BounceReader:
         if told is None:
             return Heard()
         detail = " ".join(word for word in (told.code, told.words) if word) or told.action
-        receipt = self._receipt(mail, attempt_id, detail, delivered=failed is None)
         gone = failed is not None and failed.code in _GONE_STATUSES and proven != ""
-        return Heard(receipts=(receipt,), gone=(("email", proven),) if gone else ())
+        return Heard(receipts=(self._receipt(mail, attempt_id, detail, delivered=failed is None, gone=gone),))
 
-    def _receipt(self, mail: Message, attempt_id: bytes, detail: str, *, delivered: bool) -> Receipt:
+    def _receipt(
+        self, mail: Message, attempt_id: bytes, detail: str, *, delivered: bool, gone: bool = False
+    ) -> Receipt:
         return Receipt(
             attempt_id=attempt_id,
             provider_ref=f"<{attempt_id.hex()}@{self._domain}>",
             delivered=delivered,
             detail=_CONTROLS.sub(" ", detail).strip()[:_DETAIL_LENGTH_MAX],
             at=self._time_of(mail),
+            gone=gone,
         )
 
     def _time_of(self, mail: Message) -> dt.datetime:

@@ -157,7 +157,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """The provider's later word on a message: delivered or not, and when (`at`, aware UTC).
 
     It names its attempt by `attempt_id`, or by `provider_ref` where that is all the provider knows (then the id is
-    empty). `cursor` is where to go on reading once this receipt has been stored (see `Channel.receipts`).
+    empty). `cursor` is where to go on reading once this receipt has been stored (see `Channel.receipts`). `gone`: the
+    address will never take another message.
     """
 
     attempt_id: bytes
@@ -166,6 +167,7 @@ class Receipt(msgspec.Struct, frozen=True):
     detail: str
     at: dt.datetime
     cursor: str = ""
+    gone: bool = False
 
 
 class Unsure(msgspec.Struct, frozen=True):
@@ -229,15 +231,17 @@ class Review(msgspec.Struct, frozen=True):
 class Heard(msgspec.Struct, frozen=True):
     """What a callback says, and how it must be answered once that has been stored.
 
-    `gone` are addresses that will never take another message (a token that was dropped, a follower who left, a
-    complaint), each with the channel. `grants` are permissions, for `Shared.grant`: an address, a scope (WeChat's
-    template id) and how many more messages its owner allowed; a count of 0 says that he took back all of them.
+    `gone` are addresses that will never take another message (a follower who left), each with the channel;
+    `complaints` are attempts whose recipients called them spam. `grants` are permissions, for `Shared.grant`: an
+    address, a scope (WeChat's template id) and how many more messages its owner allowed; a count of 0 says that he
+    took back all of them.
     """
 
     receipts: tuple[Receipt, ...] = ()
     inbound: tuple[InboundSms, ...] = ()
     reviews: tuple[Review, ...] = ()
     gone: tuple[tuple[str, str], ...] = ()
+    complaints: tuple[bytes, ...] = ()
     grants: tuple[tuple[str, str, int], ...] = ()
     status: int = 200
     answer: bytes = b""

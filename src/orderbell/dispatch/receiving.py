@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from orderbell.channels.protocol import Receipt
+from orderbell.channels.protocol import Outcome, Receipt
 from orderbell.core.events import OWN_SOURCE, Event, Settled
 from orderbell.dispatch.outcomes import clean, ref_of
 from orderbell.observe import count
@@ -101,6 +101,10 @@ class Receiver:
             self._swept_at = now
         return matched
 
+    async def complainants(self, provider: str, attempt_ids: Sequence[bytes]) -> list[Recipient]:
+        """Who called messages spam."""
+        return await self._ledger.recipients_of(provider, attempt_ids)
+
     async def say(self, about: Sequence[Recipient], outcome: str) -> None:
         """Report that messages did not reach their people."""
         if about and self._report is not None:
@@ -114,8 +118,10 @@ class Receiver:
             return
         named = [word.provider_ref for word in failed if not word.attempt_id]
         known = await self._ledger.attempts_named(provider, named) if named else {}
-        ids = [word.attempt_id or known.get(word.provider_ref, b"") for word in failed]
-        await self.say(await self._ledger.recipients(provider, [one for one in ids if one]), "failed")
+        ids = {word.attempt_id or known.get(word.provider_ref, b""): word.gone for word in failed}
+        about = await self._ledger.recipients(provider, [one for one in ids if one])
+        await self.say([one for one in about if not ids[one.attempt_id]], "failed")
+        await self.say([one for one in about if ids[one.attempt_id]], Outcome.REJECTED_RECIPIENT.value)
 
 
 def report_late(late: int, provider: str) -> None:
@@ -128,7 +134,7 @@ def report_late(late: int, provider: str) -> None:
 
 def _word(receipt: Receipt) -> Word:
     ref, detail = ref_of(receipt.provider_ref), clean(receipt.detail)
-    return Word(receipt.attempt_id, receipt.delivered, ref, detail, receipt.at)
+    return Word(receipt.attempt_id, receipt.delivered, ref, detail, receipt.at, receipt.gone)
 
 
 def _settled(one: Recipient, outcome: str, now: datetime) -> Event:

@@ -311,11 +311,12 @@ WHERE t.attempt_id = l.attempt_id AND t.provider = $1 AND t.outcome NOT LIKE '%\
     AND NOT EXISTS (SELECT FROM message m WHERE m.attempt_id = t.attempt_id)
 """
 
-# Whom a failed delivery is about.
-RECIPIENTS = """
+# Whom a complaint is about, and whom a failed delivery.
+RECIPIENTS_OF = """
 SELECT attempt_id, tenant, contact, order_no, topic, channel, told_at FROM message
-WHERE attempt_id = ANY ($2::bytea[]) AND provider = $1 AND status <> 'failed'
+WHERE attempt_id = ANY ($2::bytea[]) AND provider = $1
 """
+RECIPIENTS = f"{RECIPIENTS_OF} AND status <> 'failed'"
 
 CURSOR = "SELECT cursor FROM receipt_cursor WHERE provider = $1 AND reader = $2"
 

@@ -185,7 +185,8 @@ class Settlement(Struct, frozen=True):
 class Word(Struct, frozen=True):
     """A provider's final word on an attempt, by receipt; `at` is the provider's time.
 
-    The attempt is named by its id, or, where that is empty, by the provider's reference alone.
+    The attempt is named by its id, or, where that is empty, by the provider's reference alone. `gone`: its address will
+    never take another message.
     """
 
     attempt_id: bytes
@@ -193,6 +194,7 @@ class Word(Struct, frozen=True):
     provider_ref: str
     detail: str
     at: datetime
+    gone: bool = False
 
 
 class Recipient(Struct, frozen=True):
@@ -311,6 +313,11 @@ class Ledger:
     async def recipients(self, provider: str, attempt_ids: Sequence[bytes]) -> list[Recipient]:
         """Whom attempts are about whose failure has not been written yet."""
         found = await self._tried(lambda c: c.fetch(sql.RECIPIENTS, provider, list(attempt_ids)))
+        return [Recipient(**row) for row in found]
+
+    async def recipients_of(self, provider: str, attempt_ids: Sequence[bytes]) -> list[Recipient]:
+        """Whom attempts are about, whatever became of them."""
+        found = await self._tried(lambda c: c.fetch(sql.RECIPIENTS_OF, provider, list(attempt_ids)))
         return [Recipient(**row) for row in found]
 
     async def receive(
