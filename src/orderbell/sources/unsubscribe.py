@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -17,6 +18,7 @@ from litestar import MediaType, Request, Response, route
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
+from orderbell.core.turn import agree
 from orderbell.observe import count
 from orderbell.store.people import People
 
@@ -83,7 +85,8 @@ def unsubscribe_route(
         if request.method == "GET":
             return _page(lang, title, words, _BUTTON.format(label=label))
         tenant, contact = found
-        await people_of(tenant).hear(contact, False, now(), f"{_SOURCE} {now():%Y-%m-%dT%H:%M:%S.%f}", "")  # noqa: FBT003 - a field of the record
+        at = now()
+        await people_of(tenant).change(contact, partial(agree, given=False, at=at), at, _SOURCE)
         count("unsubscribe.done")
         return _page(lang, done, after, "")
 
