@@ -11,9 +11,10 @@ READY  := $(VENV)/.ready
 LOCKS  := requirements/run.txt requirements/dev.txt
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
 BENCH  := $(wildcard bench)
-# A run of chosen tests cannot cover the core, so only the whole suite is held to it.
-COVER  := $(if $(strip $(ARGS)),,$(if $(wildcard src/orderbell/core/*.py),\
-            --cov=orderbell.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100))
+# A run of chosen tests cannot cover the core, so only the whole suite is held to it; and it takes all cores.
+JOBS   ?= auto
+WHOLE  := $(if $(strip $(ARGS)),,--numprocesses=$(JOBS) --dist=worksteal \
+            --cov=orderbell.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100)
 
 LOCK_OPTIONS := --quiet --no-config --no-emit-index-url --no-emit-find-links --generate-hashes --universal \
                 --python-version 3.11 --custom-compile-command 'make lock'
@@ -31,7 +32,7 @@ run: $(READY) ## start the demo: database, sandbox, API, worker and a simulated 
 	$(BIN)/orderbell demo $(ARGS)
 
 test: $(READY) ## run the tests; without ARGS all of them, and the core must be covered
-	$(BIN)/python -m pytest $(COVER) $(ARGS)
+	$(BIN)/python -m pytest $(WHOLE) $(ARGS)
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/orderbell bench $(ARGS)

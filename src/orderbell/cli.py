@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from orderbell import __version__
 from orderbell.errors import OrderBellError
@@ -15,6 +17,7 @@ from orderbell.errors import OrderBellError
 R = TypeVar("R")
 AS_JSON = typer.Option("--json", help="Print JSON on standard output instead of tables.")
 PLAYBOOK = typer.Option("--playbook", help="A playbook file; default: the ones that ship.", exists=True, dir_okay=False)
+LOCALE = typer.Option("--locale", help="Only this locale: zh-CN, en.")
 PROVIDER = typer.Argument(help="Its name in the file of providers.")
 LIMIT = typer.Option("--limit", min=1, help="Only the first N orders.")
 
@@ -209,7 +212,7 @@ def sandbox_providers(
     folder: Annotated[Path, typer.Option(help="Where providers.toml is written.", file_okay=False)] = Path("rehearsal"),
     port_from: Annotated[int, typer.Option(min=0, max=65000, help="The first of 14 ports; 0: any free ones.")] = 8480,
     public_url: Annotated[
-        str, typer.Option("--public-url", "--tenant-callbacks", help="Where OrderBell hears callbacks.", metavar="URL")
+        str, typer.Option("--public-url", help="Where OrderBell hears callbacks.", metavar="URL")
     ] = "http://127.0.0.1:8470",
 ) -> None:
     """Run every provider simulated on this machine, and write the file that lets OrderBell send through them."""
@@ -241,7 +244,7 @@ def dispatch_status(as_json: Annotated[bool, AS_JSON] = False) -> None:
 
 @sending.command("halt")
 def dispatch_halt(
-    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "",
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Stop sending on every worker; nothing is lost, everything waits."""
@@ -253,46 +256,61 @@ def dispatch_halt(
 @sending.command("resume")
 def dispatch_resume(
     anyway: Annotated[bool, typer.Option("--anyway", help="Even if a provider could not be asked.")] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Let sending go on; after a restore from a backup, first ask the providers what had been sent."""
+    """Let sending go on; after a restore from a backup, first ask the providers what had been sent.
+
+    It needs the settings of `orderbell up`, above all its file of providers.
+    """
     from rich.progress import Progress
 
     from orderbell.app import sending as subject
+    from orderbell.dispatch.reconciling import Reconciled
 
     with Progress(console=err, transient=True) as bar:
         task = bar.add_task("Asking the providers", total=None)
         progress = lambda done, whole: bar.update(task, completed=done, total=whole)  # noqa: E731 - one line
         found = run(subject.resume(_settings(), anyway=anyway, progress=progress))
-    if found is None:
-        out.print("Sending goes on.")
-        return
-    out.print(
-        f"Sent before the restore: {found.sent}; never sent: {found.not_sent}; cannot be known: {found.unknowable}"
-    )
-    if found.unasked and not anyway:
+    if as_json:
+        _print_json(found or Reconciled())
+    elif found is not None:
+        out.print(
+            f"Sent before the restore: {found.sent}; never sent: {found.not_sent}; "
+            f"cannot be known: {found.unknowable}; not asked: {found.unasked}"
+        )
+    if found is not None and found.unasked and not anyway:
         err.print(
-            f"[red]{found.unasked} messages could not be asked about: a provider does not answer.[/] Sending stays "
-            "halted. Run this again later, or with --anyway to leave them unsent."
+            f"[red]{found.unasked} messages could not be asked about: their provider does not answer, or is not in the "
+            "file of providers.[/] Sending stays halted. Run this again later, or with --anyway to leave them unsent."
         )
         raise typer.Exit(1)
-    out.print("Sending goes on.")
+    if not as_json:
+        out.print("Sending goes on.")
 
 
 def _show_sending(state: Any, *, as_json: bool) -> None:  # noqa: ANN401 - State, imported late
     if as_json:
         _print_json(state)
         return
+    say = partial(out.print, highlight=False, soft_wrap=True)
     backlog = state.backlog
     if state.halted:
-        why = "this database was restored from a backup" if state.reason == "restored" else state.reason
-        out.print(f"[red]Halted[/] since {state.since:%Y-%m-%d %H:%M} UTC: {why}", highlight=False)
-        out.print("`orderbell dispatch resume` lets it go on.", highlight=False)
+        why = "this database was restored from a backup" if state.reason == "restored" else escape(state.reason)
+        say(f"[red]Halted[/] since {state.since:%Y-%m-%d %H:%M} UTC: {why}")
+        say("`orderbell dispatch resume` lets it go on.")
     else:
-        out.print("[green]Sending.[/]")
-    out.print(
+        say("[green]Sending.[/]")
+    say(
         f"Notices due {backlog.due}, pending {backlog.pending}; messages waiting {backlog.queued}, "
-        f"in doubt {backlog.unknown}; requests under way {backlog.requests}", highlight=False,
-    )  # fmt: skip
+        f"in doubt {backlog.unknown}; requests under way {backlog.requests}"
+    )
+    for one in state.providers:
+        until = f" until {one.retry_at:%H:%M:%S} UTC" if one.retry_at is not None else ""
+        paused = f"[red]paused{until}[/] ({escape(one.reason or 'failing')})"
+        trouble = f"; last trouble: {escape(one.detail)}" if one.detail else ""
+        say(f"  {one.provider}: {'[green]well[/]' if one.state == 'closed' else paused}{trouble}")
+    if not state.providers:
+        say("No worker is sending now: start one with `orderbell up` or `orderbell worker`.")
 
 
 @playbooks.command("schema")
@@ -400,12 +418,16 @@ def templates_sync(provider: Annotated[str, PROVIDER]) -> None:
 
 
 @templates.command("check")
-def templates_check(provider: Annotated[str, PROVIDER], as_json: Annotated[bool, AS_JSON] = False) -> None:
+def templates_check(
+    provider: Annotated[str, PROVIDER],
+    locale: Annotated[str, LOCALE] = "",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
     """Check every text by the provider's rules; asks nobody. Exit code 1 if a template will be refused."""
     from orderbell.app.template_sheets import show_complaints
     from orderbell.app.templates import check
 
-    complaints = check(_settings(), provider)
+    complaints = check(_settings(), provider, locale)
     if as_json:
         _print_json(complaints)
     else:
@@ -420,7 +442,7 @@ def templates_export(
     form: Annotated[str, typer.Option("--format", help="csv, for people; json, with the API's parameters.")] = "csv",
     every: Annotated[bool, typer.Option("--all", help="Also what has been handed in.")] = False,
     needed: Annotated[bool, typer.Option("--needed", help="Only the last text of each ladder.")] = False,
-    locale: Annotated[str, typer.Option(help="Only this locale: zh-CN, en.")] = "",
+    locale: Annotated[str, LOCALE] = "",
 ) -> None:
     """Print what to hand in at the provider's console or API, on standard output."""
     from orderbell.app.template_sheets import write_csv
@@ -448,7 +470,10 @@ def templates_list(
 ) -> None:
     """List the templates and signatures of a provider: state, code and reason."""
     from orderbell.app.template_sheets import show_listed
-    from orderbell.app.templates import Listed, open_desk
+    from orderbell.app.templates import STATES, Listed, open_desk
+
+    if state not in ("", *STATES):
+        raise typer.BadParameter(f"write {', '.join(STATES[:-1])} or {STATES[-1]}", param_hint="--state")
 
     async def work() -> Listed:
         async with open_desk(_settings(), provider) as desk:
@@ -456,7 +481,7 @@ def templates_list(
 
     listed = run(work())
     if as_json:
-        _print_json(listed)
+        _print_json(msgspec.structs.replace(listed, bindings=listed.in_state(state)))
     else:
         show_listed(out, listed, state)
 
@@ -465,7 +490,9 @@ def templates_list(
 def templates_bind(
     provider: Annotated[str, PROVIDER],
     code: Annotated[str, typer.Argument(help="By what the provider knows the template: SMS_154950909.")],
-    which: Annotated[str, typer.Argument(help="The text, or how its digest begins.", metavar="[TEXT|DIGEST]")] = "",
+    which: Annotated[
+        str, typer.Argument(help="The text, or 6 characters or more of its digest.", metavar="[TEXT|DIGEST]")
+    ] = "",
     topic: Annotated[str, typer.Option(help="WeChat: all texts of a topic that can fill the template.")] = "",
     approved: Annotated[bool, typer.Option("--approved", help="It is approved already.")] = False,
 ) -> None:
@@ -510,7 +537,10 @@ def explain(
 ) -> None:
     """Say what happened to an order, who was told what, who was not, and why."""
     from orderbell.app import explaining
+    from orderbell.insight.words import locale_of
 
+    if lang and not locale_of(lang, otherwise=""):
+        raise typer.BadParameter("write zh-CN or en", param_hint="--lang")
     language = lang or explaining.language_of_terminal()
     story = run(explaining.explain(_settings(), order, tenant=tenant, person=person, topic=topic, language=language))
     if as_json:

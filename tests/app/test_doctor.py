@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,18 @@ from rich.console import Console
 from orderbell.app import doctor
 from orderbell.app.doctor import Finding, examine, hidden, show_findings
 from orderbell.app.secret import read_secret
+from orderbell.app.sending import RESTORED
+from orderbell.app.templates import wanted_texts
+from orderbell.channels.alibaba import AlibabaChannel
+from orderbell.channels.protocol import Finding as ProviderFinding
+from orderbell.channels.staff import StaffChannel
+from orderbell.playbooks import shipped_shelf
 from orderbell.sandbox.server import running
 from orderbell.settings import Settings
+from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
+from orderbell.store.templates import Binding, Templates
+from orderbell.store.tenants import add_tenant
 from orderbell.store.vault import Vault
 from orderbell.store.witness import check_secret
 from tests.database import DatabaseServer
@@ -39,7 +49,9 @@ def states_of(findings: Mapping[str, Finding]) -> dict[str, str]:
 
 def open_to_the_server(folder: Path) -> None:
     """Let the user that root's server runs as reach a folder of the test."""
-    for part in (folder, *folder.parents[:2]):
+    for part in (folder, *folder.parents):
+        if part == Path(tempfile.gettempdir()):
+            break
         part.chmod(0o755)
 
 
@@ -256,6 +268,135 @@ def test_command_exits_with_one_for_what_is_wrong() -> None:
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert findings["settings"]["state"] == "wrong"
     assert "ORDERBELL_LOG_LEVEL" in findings["settings"]["says"]
+
+
+async def test_without_providers_everything_goes_to_the_sandbox(blank_database: str) -> None:
+    """Whoever has no file of providers must read where messages go."""
+    finding = (await findings_of({"ORDERBELL_DATABASE_URL": blank_database}))["providers"]
+    assert (finding.state, finding.says) == ("fine", "none: everything goes to the sandbox")
+
+
+async def test_halted_sending_is_doubtful(store: Store) -> None:
+    """Where nothing leaves, nothing is in order: since when, why and what to do about it must be said."""
+    going = (await findings_of({"ORDERBELL_DATABASE_URL": store.dsn}))["sending"]
+    assert (going.state, going.says) == ("fine", "not halted")
+    ledger, at = Ledger(store), datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    await ledger.halt("the provider sends everything twice", at)
+    halted = (await findings_of({"ORDERBELL_DATABASE_URL": store.dsn}))["sending"]
+    assert halted.state == "doubtful"
+    assert "halted since 2026-03-02 09:30 UTC: the provider sends everything twice" in halted.says
+    assert "`orderbell dispatch resume`" in halted.remedy
+    await ledger.halt(RESTORED, at)
+    restored = (await findings_of({"ORDERBELL_DATABASE_URL": store.dsn}))["sending"]
+    assert "this database was restored from a backup" in restored.says
+
+
+PROVIDERS = """
+[[provider]]
+name = "ali"
+kind = "alibaba"
+access_key_id = "id"
+access_key_secret = "hidden-secret"
+sign = "叮咚"
+ref_key = "0123456789"
+callback_token = "a-token-that-nobody-guesses"
+tenants = ["acme", "my-shopp"]
+
+[[provider]]
+name = "team"
+kind = "staff"
+robots.desk = {kind = "slack", url = "https://localhost/hidden-secret", roles = ["servise", "operations"]}
+robots.stove = {kind = "slack", url = "https://localhost/hidden-secret", roles = ["warehouse"]}
+"""
+
+
+async def doubts_of(folder: Path, dsn: str, text: str) -> list[Finding]:
+    """What the doctor finds doubtful about the providers of a file, none of whom answers."""
+    file = folder / "providers.toml"
+    file.write_text(text, "utf-8")
+    file.chmod(0o600)
+    environment = {
+        **FREE_PORTS, "ORDERBELL_DATABASE_URL": dsn, "ORDERBELL_PROVIDERS_FILE": str(file),
+        "ORDERBELL_PUBLIC_URL": "https://bell.example",
+    }  # fmt: skip
+    return [one for one in await examine(environment) if one.state == "doubtful" and one.name.startswith("provider ")]
+
+
+@pytest.fixture
+def mute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No provider is asked anything."""
+
+    async def check(_self: object) -> list[ProviderFinding]:
+        return [ProviderFinding(fine=True, words="asked nobody")]
+
+    for kind in (AlibabaChannel, StaffChannel):
+        monkeypatch.setattr(kind, "check", check)
+
+
+@pytest.mark.usefixtures("mute")
+async def test_terms_that_nobody_meets_are_doubtful(tmp_path: Path, store: Store) -> None:
+    """Tenants that do not exist and roles that nobody has must be named with what was meant."""
+    shelf = shipped_shelf()
+    for tenant in ("acme", "my-shop"):
+        await add_tenant(store.pool, tenant, shelf)
+    found = {one.says: one.remedy for one in await doubts_of(tmp_path, store.dsn, PROVIDERS)}
+    tenants = found["it is for my-shopp, and there is no such tenant"]
+    assert tenants.startswith("did you mean my-shop? known: acme, my-shop; `orderbell key new NAME`")
+    roles = found["the robot desk takes the alerts of servise, and no playbook has such a role"]
+    assert roles == "did you mean service? known: finance, logistics, operations, service, warehouse"
+    assert len(found) == 3  # and the templates
+
+
+@pytest.mark.usefixtures("mute")
+async def test_provider_without_approved_templates_is_doubtful(tmp_path: Path, store: Store) -> None:
+    """A provider that can send nothing must not look well; with the first approved text it is said how many there are."""
+    text = PROVIDERS.split("[[provider]]\nname", 2)[1].replace('tenants = ["acme", "my-shopp"]', "")
+    text = f"[[provider]]\nname{text}"
+    wanted = wanted_texts(shipped_shelf(), "sms")
+    (doubt,) = await doubts_of(tmp_path, store.dsn, text)
+    assert doubt.name == "provider ali"
+    assert doubt.says == f"0 of {len(wanted)} texts approved: it can send nothing"
+    assert "`orderbell templates sync ali`" in doubt.remedy
+    assert "docs/templates.md" in doubt.remedy
+    kept, first = Templates(store), next(iter(wanted))
+    await kept.draft([Binding("ali", one, (), marketing=False) for one in (first, "gone")], datetime.now(UTC))
+    for place, one in enumerate((first, "gone")):
+        await kept.bind("ali", one, f"SMS_{place}", "approved", datetime.now(UTC))
+    assert await doubts_of(tmp_path, store.dsn, text) == []
+
+
+@pytest.mark.usefixtures("mute")
+async def test_templates_before_the_first_start(tmp_path: Path, blank_database: str) -> None:
+    """Without tables nothing is approved, and tenants cannot be there yet."""
+    found = await doubts_of(tmp_path, blank_database, PROVIDERS)
+    assert [one.says for one in found if one.name == "provider ali"] == [
+        f"0 of {len(wanted_texts(shipped_shelf(), 'sms'))} texts approved: it can send nothing"
+    ]
+
+
+@pytest.mark.usefixtures("mute")
+@pytest.mark.parametrize("where", ["check", "open"])
+async def test_provider_that_cannot_be_looked_at(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One provider that breaks the check must be named, show no secret, and keep nobody else from being checked."""
+
+    async def check(_self: object) -> list[ProviderFinding]:
+        raise ValueError("no such thing as https://localhost/hidden-secret")
+
+    def make(*_: object, **__: object) -> object:
+        raise ValueError("relative URL without a base")
+
+    if where == "check":
+        monkeypatch.setattr(AlibabaChannel, "check", check)
+    else:
+        monkeypatch.setattr(AlibabaChannel, "__init__", make)
+    file = tmp_path / "providers.toml"
+    file.write_text(PROVIDERS, "utf-8")
+    found = await doctor._providers(Settings(providers_file=str(file)), doctor.Stored())
+    (broken,) = [one for one in found if one.state == "wrong"]
+    assert broken.name == "provider ali"
+    assert ("ValueError at test_doctor.py:" if where == "check" else "relative URL") in broken.says
+    assert not any("hidden-secret" in f"{one.says}{one.remedy}" for one in found)
+    assert "asked nobody" in [one.says for one in found if one.name == "provider team"]
 
 
 async def test_playbooks_of_ones_own_are_looked_at(tmp_path: Path, blank_database: str) -> None:

@@ -93,6 +93,14 @@ async def test_command_tells_the_story(shop: Shop) -> None:
         assert not CLEAR.search(output)
 
 
+async def test_command_in_a_language_that_it_does_not_speak(shop: Shop) -> None:
+    """A language that there are no words of must be refused with those that there are; other tags of ours are taken."""
+    refused = await asyncio.to_thread(shop.run, "A1001", "--lang", "xx")
+    assert (refused.exit_code, "write zh-CN or en" in refused.stderr) == (2, True)
+    for tag, words in (("zh", "没有发"), ("en_GB.UTF-8", "Not sent")):
+        assert words in (await asyncio.to_thread(shop.run, "A1001", "--lang", tag)).stdout
+
+
 async def test_command_answers_questions(shop: Shop) -> None:
     """A person and a topic narrow the story, by role, contact or phone; what never was is answered."""
     for person in ("buyer", "ann", PHONE, "138 0013 8000", "ANN@example.com"):

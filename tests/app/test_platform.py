@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from orderbell.app.platform import open_platform
 from orderbell.errors import SettingsInvalid
@@ -81,6 +82,16 @@ async def test_mail_that_comes_back(store: Store, tmp_path: Path) -> None:
             while await status_of_mail(store.pool) != "failed":  # noqa: ASYNC110 - the state is the database's
                 await asyncio.sleep(0.05)
     assert [taken.to for taken in simulator.taken] == [ANN]
+
+
+async def test_port_that_is_taken(store: Store, tmp_path: Path) -> None:
+    """A port that somebody else has must be said before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        settings = replace(settings_of(store, tmp_path, 1, 0), port=held.getsockname()[1])
+        with pytest.raises(SettingsInvalid, match="cannot be listened on"):
+            async with open_platform(settings):
+                pass
+    assert await store.pool.fetchval("SELECT count(*) FROM worker") == 0
 
 
 async def test_place_to_listen_that_is_taken(store: Store, tmp_path: Path) -> None:

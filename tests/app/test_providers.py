@@ -1,14 +1,15 @@
 """The file of providers: every kind can be named in it, every mistake is said in words that help, no secret shows."""
 
 import importlib
+import tomllib
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from orderbell.app.providers import _COMMON, TOKEN_LENGTH_MIN, ProviderSpec, read_providers
+from orderbell.app.providers import _COMMON, BY_PHONE, TOKEN_LENGTH_MIN, ProviderSpec, _read, read_providers
 from orderbell.channels import registry
 from orderbell.channels.keeping import KeptInMemory
 from orderbell.channels.protocol import Outcome, Outgoing, Token
@@ -93,7 +94,111 @@ def test_options_have_names_of_their_own(kind: str) -> None:
 def test_unknown_option_of_every_kind(kind: str, tmp_path: Path) -> None:
     """A slip of the pen in an option must be named for every kind, and not be passed over."""
     words = refusal(tmp_path, table(kind, timeout_seconds="3"))
-    assert words == f"FILE: provider 1 (p_{kind}): Object contains unknown field `timeout_seconds`"
+    assert words == f"FILE: provider 1 (p_{kind}): there is no option timeout_seconds; did you mean timeout_s?"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_value_of_every_option(kind: str) -> None:
+    """Whatever stands in an option that cannot stand there must be said in plain words, with the option's name."""
+    entry = tomllib.loads(table(kind))["provider"][0]
+    for name in options_type(kind).__struct_fields__:
+        with pytest.raises(SettingsInvalid) as refused:
+            _read({**entry, name: date(1979, 5, 27)}, "FILE: provider 1", {})
+        words = str(refused.value)
+        assert f"(p_{kind}): {name}: must be " in words, words
+        assert not any(secret in words for secret in ("`", *SECRETS)), words
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ('robots.desk = {kind = "dingding", url = "https://localhost"}',
+         "robots.desk.kind: must be one of dingtalk, wecom, feishu, slack"),
+        ('robots.desk = {kind = "fieshu", url = "https://localhost"}',
+         "robots.desk.kind: must be one of dingtalk, wecom, feishu, slack; did you mean feishu?"),
+        ('robots.desk = {kind = "slack", url = "https://localhost", rols = []}',
+         "robots.desk: there is no option rols; did you mean roles?"),
+        ('robots.desk = {kind = "slack", url = "https://localhost", colour = 1}',
+         "robots.desk: there is no option colour; known: kind, url, secret, mention, roles"),
+        ('robots.desk = {kind = "slack"}', "robots.desk: url is missing"),
+        ('robots.desk = {kind = "slack", url = "https://localhost", roles = ["service", 5]}',
+         "robots.desk.roles 2: must be text in quotes, not a whole number"),
+        ('robots.desk = "https://localhost"', "robots.desk: must be a table, not text in quotes"),
+        ('robots.desk = {kind = "slack", url = "localhost/hidden"}',
+         "robots.desk: the url of a robot must begin with https:// and a host"),
+    ],
+)  # fmt: skip
+def test_robot_is_named(wrong: str, words: str, tmp_path: Path) -> None:
+    """Of several robots the one with the mistake must be named by its key, and the way out be shown."""
+    good = 'robots.till = {kind = "slack", url = "https://localhost"}'
+    for lines in (f"{good}\n{wrong}", f"{wrong}\n{good}"):
+        told = refusal(tmp_path, f'[[provider]]\nname = "team"\nkind = "staff"\n{lines}')
+        assert told == f"FILE: provider 1 (team): {words}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "words"),
+    [
+        ("alibaba", 'acces_key_id = "id"', "there is no option acces_key_id; did you mean access_key_id?"),
+        ("alibaba", 'tenant = ["my-shop"]', "there is no option tenant; did you mean tenants?"),
+        ("alibaba", 'ref_key = "short"', "ref_key: must have at least 8 characters"),
+        ("alibaba", "batch_max = 101", "batch_max: must be at most 100"),
+        ("alibaba", "price_millifen = -1", "price_millifen: must be at least 0"),
+        ("alibaba", 'sign = "【叮咚】"', "sign: write it without 【】, they are added"),
+        ("tencent", 'sign = "【叮咚】"', "sign: write it without 【】, they are added"),
+        ("tencent", 'sign_abroad = "叮咚】"', "sign_abroad: write it without 【】, they are added"),
+        ("mail", 'tls = "ssl"', "tls: must be one of starttls, implicit, none"),
+    ],
+)  # fmt: skip
+def test_mistake_in_an_option(kind: str, line: str, words: str, tmp_path: Path) -> None:
+    """What cannot stand in an option must be said as a person says it, with what can."""
+    head, *lines = [one for one in table(kind).splitlines() if not one.startswith(f"{line.partition(' ')[0]} = ")]
+    assert refusal(tmp_path, "\n".join([head, line, *lines])) == f"FILE: provider 1 (p_{kind}): {words}"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8480", "//host", "ftp://host", "https://", "http://a b", "http://h:x"])
+@pytest.mark.parametrize("kind", ["alibaba", "tencent", "twilio", "wechat", "jpush", "fcm", "apns"])
+def test_address_that_is_none(kind: str, address: str, tmp_path: Path) -> None:
+    """An address that nobody could call must be refused when the file is read, wherever it stands."""
+    head, _, rest = table(kind).partition("\n")
+    told = refusal(tmp_path, f'{head}\nurl = "{address}"\n{rest}')
+    assert told == f"FILE: provider 1 (p_{kind}): url: must begin with http:// or https://, and name a host"
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "field"),
+    [
+        ("twilio", "https://bell.example", "bell.example", "callback_url"),
+        ("fcm", "[provider.service_account]", '[provider.service_account]\ntoken_uri = "localhost:8485"',
+         "service_account.token_uri"),
+    ],
+)  # fmt: skip
+def test_address_besides_that_of_the_provider(kind: str, old: str, new: str, field: str, tmp_path: Path) -> None:
+    """Other addresses than `url` must be looked at too, and what is secret in them stay hidden."""
+    told = refusal(tmp_path, table(kind).replace(old, new))
+    assert told == f"FILE: provider 1 (p_{kind}): {field}: must begin with http:// or https://, and name a host"
+
+
+@pytest.mark.parametrize("prefix", ["86", "0086", "+86 ", "138", "+86-138", ""])
+def test_prefix_that_no_number_has(prefix: str, tmp_path: Path) -> None:
+    """A prefix that no phone number begins with would keep every message away, so it must be refused."""
+    told = refusal(tmp_path, table("alibaba", prefixes=f'["+852", "{prefix}"]'))
+    assert told.endswith(f"prefixes: '{prefix}' begins no phone number; write + and the country, such as \"+86\"")
+
+
+def test_prefix_of_another_address(tmp_path: Path) -> None:
+    """Addresses that are no phone numbers begin with other things."""
+    (spec,) = read(tmp_path, table("webhook", prefixes='["https://shop.example/"]'))
+    assert spec.terms.prefixes == ("https://shop.example/",)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"apprise"}))
+async def test_kinds_that_go_by_phone(kind: str, tmp_path: Path) -> None:
+    """Those that carry SMS and nothing else must be known as such; what Apprise carries says its file."""
+    (spec,) = read(tmp_path, table(kind))
+    channel = spec.open(now, KeptInMemory(now))
+    assert (channel.carries == {"sms"}) == (kind in BY_PHONE)
+    await channel.close()
 
 
 def test_terms(tmp_path: Path) -> None:
@@ -161,23 +266,23 @@ def test_environment_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("[provider]\nname = 'a'", "FILE: write one [[provider]] table for each provider, and nothing else"),
         ("debug = 1\n[[provider]]\n" + TWILIO, "FILE: write one [[provider]] table for each provider, and nothing else"),
         ("provider = [1]", "FILE: provider 1 is no table; write [[provider]] above it"),
-        ('[[provider]]\nkind = "twilio"', "FILE: provider 1 (without a name): Object missing required field `name`"),
-        ('[[provider]]\nname = "a"', "FILE: provider 1 (a): Object missing required field `kind`"),
-        ('[[provider]]\nname = 5\nkind = "twilio"', "FILE: provider 1 (5): name: Expected `str`, got `int`"),
+        ('[[provider]]\nkind = "twilio"', "FILE: provider 1 (without a name): name is missing"),
+        ('[[provider]]\nname = "a"', "FILE: provider 1 (a): kind is missing"),
+        ('[[provider]]\nname = 5\nkind = "twilio"', "FILE: provider 1 (5): name: must be text in quotes, not a whole number"),
         (
             '[[provider]]\nname = "a-b"\nkind = "twilio"',
-            "FILE: provider 1 (a-b): name: use letters, digits and _, such as ali_main",
+            "FILE: provider 1 (a-b): name: use letters, digits and _, beginning with a letter, such as ali_main",
         ),
         (
             '[[provider]]\nname = "叮咚"\nkind = "twilio"',
-            "FILE: provider 1 (叮咚): name: use letters, digits and _, such as ali_main",
+            "FILE: provider 1 (叮咚): name: use letters, digits and _, beginning with a letter, such as ali_main",
         ),
         (
             f"[[provider]]\n{TWILIO}weight = 'much'",
-            "FILE: provider 1 (tw): weight: Expected `float`, got `str`",
+            "FILE: provider 1 (tw): weight: must be a number, not text in quotes",
         ),
-        (f"[[provider]]\n{TWILIO}tenants = 'acme'", "FILE: provider 1 (tw): tenants: Expected `array`, got `str`"),
-        (f"[[provider]]\n{TWILIO}timeout_s = 'long'", "FILE: provider 1 (tw): timeout_s: Expected `float`, got `str`"),
+        (f"[[provider]]\n{TWILIO}tenants = 'acme'", "FILE: provider 1 (tw): tenants: must be a list in [ ], not text in quotes"),
+        (f"[[provider]]\n{TWILIO}timeout_s = 'long'", "FILE: provider 1 (tw): timeout_s: must be a number, not text in quotes"),
         (
             f"[[provider]]\n{TWILIO}callback_token = {{env = 'NO_SUCH'}}",
             "FILE: provider 1 (tw): the environment has no variable NO_SUCH; set it to the secret",

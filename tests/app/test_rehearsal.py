@@ -17,14 +17,16 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from litestar import Litestar
+from typer.testing import CliRunner
 
 from orderbell.app import doctor
 from orderbell.app.providers import ProviderSpec, read_providers
-from orderbell.app.rehearsal import FILE_NAME, Playing, Rehearsal, rehearsing
+from orderbell.app.rehearsal import FILE_NAME, Playing, Rehearsal, program_of, rehearsing
 from orderbell.channels.http import HttpClient, Reply
 from orderbell.channels.keeping import KeptInMemory
 from orderbell.channels.protocol import Channel, Heard, Outcome, Outgoing, Receipt, ReceiptsBy
 from orderbell.channels.registry import KINDS
+from orderbell.cli import app
 from orderbell.errors import SettingsInvalid
 from orderbell.sandbox.faults import Faults
 from orderbell.sandbox.twilio import TwilioSimulator
@@ -121,9 +123,43 @@ async def test_files_are_for_their_owner_only(rehearsal: Rehearsal) -> None:
 async def test_doctor_finds_nothing_wrong(rehearsal: Rehearsal) -> None:
     """Credentials, signatures, connections and callback addresses of all providers are fine."""
     settings = Settings(providers_file=str(rehearsal.file), public_url=rehearsal.public_url)
-    findings = await doctor._providers(settings)
+    findings = await doctor._providers(settings, doctor.Stored())
     assert [finding for finding in findings if finding.state != "fine"] == []
     assert {f"provider {one.name}" for one in rehearsal.playing} <= {finding.name for finding in findings}
+
+
+@pytest.mark.parametrize("name", ["alibaba", "tencent"])
+async def test_doctor_finds_another_signature(rehearsal: Rehearsal, name: str) -> None:
+    """A signature that the account does not have must be found before the first message is refused for it."""
+    file = rehearsal.file
+    file.write_text(file.read_text("utf-8").replace('"叮咚"', '"别的店"'), "utf-8")
+    findings = await doctor._providers(Settings(providers_file=str(file)), doctor.Stored())
+    (wrong,) = [one for one in findings if one.name == f"provider {name}" and one.state == "wrong"]
+    assert "别的店" in wrong.says
+
+
+@pytest.mark.parametrize(
+    ("called", "program"),
+    [
+        ("venv/bin/orderbell", "venv/bin/orderbell"),
+        ("{here}/venv/bin/orderbell", "venv/bin/orderbell"),
+        ("{here}/other/orderbell", "orderbell"),
+        ("/opt/orderbell/__main__.py", "{python} -m orderbell"),
+        ("/usr/bin/pytest", "orderbell"),
+    ],
+)
+def test_program_is_named_as_it_was_called(
+    called: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What people are told to run next must run: by its path, unless the shell finds it by its name."""
+    for folder in ("venv/bin", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "orderbell").touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv/bin/python"))
+    named = program_of(called.format(here=tmp_path))
+    assert named == program.format(python="venv/bin/python")
 
 
 async def test_message_through_every_provider_is_taken_and_receipts_come_back(tmp_path: Path) -> None:
@@ -255,8 +291,11 @@ def test_command_ends_at_once_and_leaves_no_port(tmp_path: Path) -> None:
             if "Ctrl-C" in line:
                 break
         specs = read_providers(tmp_path / FILE_NAME)
-        assert f"ORDERBELL_PROVIDERS_FILE={tmp_path / FILE_NAME} ORDERBELL_PUBLIC_URL=http://127.0.0.1:8470" in said
+        start = f"ORDERBELL_PROVIDERS_FILE={tmp_path / FILE_NAME} ORDERBELL_PUBLIC_URL=http://127.0.0.1:8470"
+        assert f"{start} {program_of('/orderbell/__main__.py')} up" in said
         assert all(spec.name in said for spec in specs)
+        (twilio,) = [spec.options for spec in specs if spec.kind == "twilio"]
+        assert f"curl {twilio.url}/_taken" in said  # type: ignore[attr-defined]
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=WITHIN_S)[0]
         watch.cancel()
@@ -266,6 +305,12 @@ def test_command_ends_at_once_and_leaves_no_port(tmp_path: Path) -> None:
     for port in ports:
         with socket.socket() as client:
             assert client.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_command_takes_no_second_name_of_an_option() -> None:
+    """The address of callbacks has one name, the one that the help shows."""
+    done = CliRunner().invoke(app, ["sandbox", "providers", "--tenant-callbacks", "http://127.0.0.1:8470", "--help-me"])
+    assert (done.exit_code, "No such option: --tenant-callbacks" in done.output) == (2, True)
 
 
 def ports_in(value: Any) -> set[int]:  # noqa: ANN401 - options as plain values

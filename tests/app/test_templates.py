@@ -159,6 +159,35 @@ async def test_check_on_the_command_line(office: Office) -> None:
     assert {one["problem"]["rule"] for one in listed} >= {"too_many", "variable_too_long"}
 
 
+async def test_check_of_one_locale(office: Office) -> None:
+    """The texts of one language can be checked alone: the Chinese ones that ship keep every rule of an SMS provider."""
+    for name in ("ali", "tc"):
+        assert (await office.run("check", name)).exit_code == 1
+        told = await office.run("check", name, "--locale", "zh-CN", "--json")
+        assert told.exit_code == 0, told.output
+        assert all(one["problem"]["strikes"] != "review" for one in json.loads(told.stdout))
+    assert await office.refused("check", "ali", "--locale", "fr") == "no playbook has words in 'fr'; known: en, zh-CN"
+
+
+async def test_filters_that_nothing_can_pass(office: Office) -> None:
+    """A locale or state that does not exist must be refused with those that do, not answered with nothing."""
+    await office.done("sync", "ali")
+    assert "known: en, zh-CN" in await office.refused("export", "ali", "--locale", "fr")
+    told = await office.run("list", "ali", "--state", "foo")
+    assert told.exit_code == 2
+    assert "write draft, in_review, approved or rejected" in told.stderr
+    for state in ("draft", "in_review", "approved", "rejected"):
+        assert "463 templates" in await office.done("list", "ali", "--state", state)
+
+
+async def test_list_as_json_keeps_to_the_state(office: Office) -> None:
+    """The same templates must be listed as JSON as in the table."""
+    await office.done("sync", "ali")
+    await office.done("bind", "ali", "SMS_1", PAID, "--approved")
+    listed = json.loads(await office.done("list", "ali", "--state", "approved", "--json"))
+    assert [one["text"] for one in listed["bindings"]] == [PAID]
+
+
 async def test_sync_drafts_what_is_new_and_drops_what_is_gone(office: Office, shelf: Shelf) -> None:
     """A second sync finds nothing; a text that nobody says goes, unless it stands at the provider."""
     count = len(wanted_texts(shelf, "sms"))
@@ -189,13 +218,15 @@ async def test_export_and_import_of_a_sheet(office: Office) -> None:
     for encoding in ("utf-8-sig", "gb18030"):
         sheet.write_text("\r\n".join(map(",".join, lines)), encoding)
         told = await office.done("import", str(sheet), "--provider", "ali")
-        assert told == "ali: 2 texts bound, 1 rows without a code left alone\n"
+        assert told == "ali: 2 texts bound, 1 row without a code left alone\n"
     assert await Templates(office.store).approved() == {"ali": {PAID: "SMS_1"}}
     assert (await office.known("ali"))[TOLD].reason == "太笼统"
     left = {row["digest"] for row in await office.export("ali")}
     assert paid["digest"] not in left
     assert digest_of(TOLD).hex() in left
     assert "1 approved" in await office.done("list", "ali")
+    sheet.write_text(f"digest,code,state\n{paid['digest']},SMS_1,1\n")
+    assert await office.done("import", str(sheet), "--provider", "ali") == "ali: 1 text bound\n"
 
 
 async def test_exported_json_is_what_the_api_takes(office: Office) -> None:
@@ -247,6 +278,9 @@ async def test_bind_one_text(office: Office) -> None:
     assert [(known[text].code, known[text].state) for text in (PAID, TOLD)] == [
         ("SMS_1", "approved"), ("SMS_3", "in_review"),
     ]  # fmt: skip
+    short = await office.refused("bind", "ali", "SMS_4", digest_of(PAID).hex()[:4])
+    assert "is too short: give at least 6 characters of a digest" in short
+    assert "there is no text 'no such text' at ali" in await office.refused("bind", "ali", "SMS_4", "no such text")
     assert "already the template of another text" in await office.refused("bind", "ali", "SMS_1", TOLD)
     assert "templates list ali" in await office.refused("bind", "ali", "SMS_4", "ffffff")
     assert "--topic is for WeChat" in await office.refused("bind", "ali", "SMS_4", "--topic", "shipped")

@@ -577,6 +577,12 @@ def test_options_are_checked() -> None:
     """Options that cannot work must be refused with the name of the field."""
     good = {"access_key_id": "a", "access_key_secret": "b", "sign": "叮咚", "ref_key": "12345678"}
     assert msgspec.convert(good, AlibabaOptions).url == "https://dysmsapi.aliyuncs.com"
-    for field, value in (("batch_max", 101), ("ref_key", "short"), ("extend_code", "a"), ("typo", 1)):
+    for field, value in (
+        ("batch_max", 101),
+        ("ref_key", "short"),
+        ("extend_code", "a"),
+        ("typo", 1),
+        ("sign", "【叮咚】"),
+    ):
         with pytest.raises(msgspec.ValidationError, match=field):
             msgspec.convert({**good, field: value}, AlibabaOptions)

@@ -25,6 +25,7 @@ PARTS = {
 SECRETS = {
     "SMPP_PASSWORD": "eight888",
     "WEBHOOK_SECRET": "whsec_" + "A" * 43 + "=",
+    "TWILIO_CALLBACK_URL": "https://bell.example/v1/callbacks/twilio/T",
     "DINGTALK_URL": "https://oapi.dingtalk.com/robot/send?access_token=t",
 }
 

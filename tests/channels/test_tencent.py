@@ -512,3 +512,11 @@ async def test_check_of_nobody() -> None:
     await channel.close()
     assert not finding.fine
     assert "check url and network" in finding.words
+
+
+@pytest.mark.parametrize("field", ["sign", "sign_abroad"])
+@pytest.mark.parametrize("sign", ["【叮咚】", "叮咚】"])
+def test_signature_in_brackets(field: str, sign: str) -> None:
+    """Tencent adds 【】, and knows no signature with them: such options must be refused with the name of the field."""
+    with pytest.raises(ValueError, match=f"^{field}: write it without 【】"):
+        options(**{field: sign})

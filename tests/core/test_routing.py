@@ -18,6 +18,7 @@ from orderbell.core.routing import (
     IN_A_ROW,
     PAUSE,
     PAUSE_MAX,
+    QUICK_S,
     SHARE_MIN,
     TRIAL_PATIENCE,
     TRIALS,
@@ -240,8 +241,10 @@ def test_share_by_condition() -> None:
     assert share(route(price=100), 100, 0) == 1
     assert share(route(price=0), 0, 0) == 1, "what costs nothing loses nothing"
     assert share(route(price=100), 0, 0) == SHARE_MIN, "beside one that costs nothing"
-    assert share(route(receipt_s=8.0), 0, 2.0) == 0.5
-    assert share(route(receipt_s=2.0), 0, 2.0) == 1
+    assert share(route(receipt_s=80.0), 0, 20.0) == 0.5
+    assert share(route(receipt_s=20.0), 0, 20.0) == 1
+    assert share(route(receipt_s=40.0), 0, 0.01) == 0.5, "beside one whose receipts come at once"
+    assert share(route(receipt_s=QUICK_S), 0, 0.01) == 1, "quick enough"
     assert share(route(receipt_s=0.0), 0, 2.0) == 1, "of whom nothing is known"
 
 

@@ -84,6 +84,30 @@ def test_nothing_is_sent_on_an_unapproved_template() -> None:
     assert (found.messages, [fate.reason for fate in found.fates]) == ((), [Reason.NO_TEMPLATE])
 
 
+def test_inbox_alone_says_why() -> None:
+    """Where an SMS was wanted and only the inbox was possible, the fate says what is missing: a text or a provider."""
+    told = notice("paid", values={"order_no": "A1"})
+    patience: dict[ChannelName, timedelta] = {"sms": PATIENCE, "inbox": PATIENCE}
+    for outlook, reason in (
+        (Outlook(patience, approved={"sms": set[str]()}), Reason.NO_TEMPLATE),
+        (Outlook({"inbox": PATIENCE}), Reason.NO_PROVIDER),
+        (Outlook(patience, reaches=lambda channel, _: channel == "inbox"), Reason.NO_PROVIDER),
+    ):
+        found = plan({"small": BOOK}, contact(), History(), [told], NOON, outlook)
+        assert [message.channel for message in found.messages] == ["inbox"]
+        assert [(fate.kind, fate.reason) for fate in found.fates] == [("sent", reason)]
+    nobody = plan({"small": BOOK}, contact(phone=""), History(), [told], NOON, Outlook({"inbox": PATIENCE}))
+    assert [fate.reason for fate in nobody.fates] == [Reason.SENT]
+
+
+def test_notice_that_nobody_carries() -> None:
+    """Without an inbox for it, a notice whose only channel has no provider is dropped, and says so."""
+    book = playbook(notices={"shipped": {"channels": ["sms"]}})
+    told = notice("shipped", values={"order_no": "A1"})
+    found = plan({"small": book}, contact(), History(), [told], NOON, Outlook({"inbox": PATIENCE}))
+    assert [(fate.kind, fate.reason) for fate in found.fates] == [("dropped", Reason.NO_PROVIDER)]
+
+
 def test_topic_without_words_stays_without_words() -> None:
     """Where there are no words at all, approval is not what is missing."""
     lonely = playbook({"texts": {"paid": {"sms": ..., "email": {"subject": "Paid", "text": "Paid."}}}})

@@ -217,12 +217,13 @@ class Scripted(Provider):
         self.recovery, self.found, self.outcomes, self.retry_after_s = recovery, found, list(outcomes), retry_after_s
         self.got: list[Outgoing] = []
         self.words: list[Receipt] = []
+        self.detail = "so"
 
     async def send(self, batch: Sequence[Outgoing]) -> list[Answer]:
         """Answer a batch with the next outcome."""
         self.got += batch
         outcome = self.outcomes.pop(0) if self.outcomes else Outcome.ACCEPTED
-        return [Answer(o.attempt_id, outcome, f"ref-{len(self.got)}", "so", self.retry_after_s) for o in batch]
+        return [Answer(o.attempt_id, outcome, f"ref-{len(self.got)}", self.detail, self.retry_after_s) for o in batch]
 
     async def receipts(self, limit: int, after: str = "") -> list[Receipt]:
         """Give the receipts put into `words`; the cursor counts them."""

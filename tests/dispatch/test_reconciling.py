@@ -196,6 +196,16 @@ async def test_reconciling_begun_again_changes_nothing(house: House, sandbox: Ru
     await channel.close()
 
 
+async def test_carrier_that_is_not_there_any_more(house: House) -> None:
+    """What nobody of today's providers could have carried must count as not asked about, and never as not sent."""
+    await house.put(notice("paid"))
+    await house.dispatcher(Scripted(Outcome.RETRY_LATER)).step()
+    await house.ledger.halt("restored", house.clock())
+    found = await look_into(house, Scripted(carries=frozenset({"email"})))
+    assert (found.unasked, found.not_sent) == (1, 0)
+    assert await house.statuses() == ["unknown"]
+
+
 async def test_progress_is_told(house: House) -> None:
     """Whoever waits for a reconciliation must see how far it is."""
     channel, seen = Asked(), list[tuple[int, int]]()

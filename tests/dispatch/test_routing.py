@@ -228,6 +228,24 @@ async def test_messages_leave_at_the_pace_of_the_provider(house: House) -> None:
     assert max(after - before for before, after in itertools.pairwise(taken)) <= 6
 
 
+async def test_standing_of_providers_is_written_down(house: House) -> None:
+    """Who looks from outside must see the breaker of each provider and its last trouble, without anybody's phone."""
+    left, right = pair(*[Outcome.RETRY_LATER] * 9)
+    left.detail = "no way to +8613800138000 today"
+    ways = routes(left, right)
+    dispatcher = house.dispatcher(ways)
+    for number in range(3):
+        await house.put(notice("paid", number, f"A{number}"))
+        await dispatcher.step()
+    await dispatcher.learn()
+    worse, well = await house.ledger.standings()
+    assert (worse.provider, worse.state, worse.reason) == ("left", "open", "failing")
+    assert worse.retry_at is not None
+    assert worse.detail.startswith("no way to ")
+    assert "13800138000" not in worse.detail
+    assert (well.provider, well.state, well.detail) == ("right", "closed", "")
+
+
 async def test_template_must_be_approved(house: House) -> None:
     """A provider of templates must only be drawn for texts that it has approved, with its code for them."""
     left, right = pair()

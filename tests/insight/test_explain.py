@@ -308,6 +308,17 @@ def test_consent_is_told_with_its_words() -> None:
     assert "they said no on 22 Nov 10:00" in line.why
 
 
+def test_message_that_waits_for_another_try() -> None:
+    """What is still in the queue says why the last try failed and how many there were; without a try it says neither."""
+    one = notice("shipped")
+    tried = Posted(message(one), "queued", 3, START, START, START, "retry_later")
+    line = story(Settled(one, "sent", "sent", START), posted=(tried,)).lines[0].text
+    assert "stands in the queue (the provider asked us to try later). 3 tries so far." in line
+    again = story(Settled(one, "sent", "sent", START), posted=(changed(tried, outcome=""),)).lines[0].text
+    assert "stands in the queue." in again
+    assert "tries" not in again
+
+
 def test_full_cap_is_named() -> None:
     """What went to the inbox alone says which limit was reached, and where it stands."""
     one = notice("shipped", id=b"1" * 16, cap="storm")
@@ -317,6 +328,24 @@ def test_full_cap_is_named() -> None:
     assert "caps.storm" in line.why
     line = story(Settled(changed(one, cap="everything"), "sent", "capped", START), posted=posted).lines[0]
     assert "too many messages within two weeks" in line.why
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (
+            "no_template",
+            "It could not go by SMS: no provider has approved a text of it yet. `orderbell templates list`",
+        ),
+        ("no_provider", "It could not go by SMS: no provider carries it to that address. `orderbell doctor`"),
+    ],
+)
+def test_inbox_alone_for_want_of_a_provider(reason: str, said: str) -> None:
+    """Whoever finds a message in the inbox alone must read which channel was wanted, and what is missing there."""
+    one = notice("shipped")
+    posted = (Posted(message(one, "inbox"), "delivered"),)
+    assert said in story(Settled(one, "sent", reason, START), posted=posted).lines[0].why
+    assert said in story(Settled(one, "dropped", reason, START)).lines[0].why
 
 
 def test_mandatory_news_that_are_late_say_why_they_only_lie_in_the_inbox() -> None:

@@ -4,6 +4,7 @@ It changes nothing: where a database would first have to be made, one is tried o
 """
 
 import asyncio
+import difflib
 import importlib.metadata
 import os
 import re
@@ -11,7 +12,8 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -27,9 +29,15 @@ from rich.text import Text
 from orderbell import __version__
 from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.app.secret import data_dir_of, read_secret, secret_file_of
+from orderbell.app.sending import RESTORED
+from orderbell.app.templates import counted, provider_of, wanted_texts
 from orderbell.channels.http import HttpClient, NoReply
 from orderbell.channels.keeping import KeptInMemory
-from orderbell.channels.protocol import ReceiptsBy
+from orderbell.channels.protocol import Channel, ReceiptsBy
+from orderbell.channels.staff import StaffOptions
+from orderbell.channels.templates import template_kind
+from orderbell.core.turn import Shelf
+from orderbell.dispatch.digest import OPERATIONS
 from orderbell.errors import DatabaseUnavailable, OrderBellError, PlaybookInvalid, SettingsInvalid
 from orderbell.observe import mask
 from orderbell.playbooks import SHIPPED, SHIPPED_NAMES, check_playbook, load_shelf
@@ -37,6 +45,10 @@ from orderbell.serving import bind
 from orderbell.settings import FILE, Settings, read_settings
 from orderbell.store import embedded
 from orderbell.store.examination import DatabaseFacts, Unreachable, examine_database
+from orderbell.store.ledger import Ledger
+from orderbell.store.postgres import Store
+from orderbell.store.templates import Templates
+from orderbell.store.tenants import read_shelves
 from orderbell.store.vault import REMEDY, Vault
 from orderbell.store.witness import knows_secret
 
@@ -70,6 +82,18 @@ class Finding(Struct, frozen=True):
     state: State
     says: str
     remedy: str = ""
+
+
+class Stored(Struct):
+    """What a database says of sending, put down for the checks that come after it; None: it could not be asked.
+
+    `halted` is whether, why and since when; `tenants` are those that there are; `approved` the templates that may be
+    used, by provider and text.
+    """
+
+    halted: tuple[bool, str, datetime | None] | None = None
+    tenants: Collection[str] | None = None
+    approved: Mapping[str, Mapping[str, str]] | None = None
 
 
 Check = Callable[[], Awaitable[list[Finding]]]
@@ -112,12 +136,14 @@ async def examine(environment: Mapping[str, str] | None = None) -> list[Finding]
             *await _guarded("playbooks", lambda: _playbooks("")),
         ]
     findings += _settings(settings, variables)
+    stored = Stored()
     checks: tuple[tuple[str, Check], ...] = (
         ("secret", lambda: _secret(settings)),
-        ("database", lambda: _database(settings)),
+        ("database", lambda: _database(settings, stored)),
         ("ports", lambda: _ports(settings)),
         ("sandbox", lambda: _sandbox(settings)),
-        ("providers", lambda: _providers(settings)),
+        ("sending", lambda: _sending(stored)),
+        ("providers", lambda: _providers(settings, stored)),
         ("playbooks", lambda: _playbooks(settings.playbooks_dir)),
     )
     for name, check in checks:
@@ -134,10 +160,23 @@ async def _guarded(name: str, check: Check) -> list[Finding]:
         return [wrong(name, f"could not be looked at: {type(problem).__name__}: {problem}", "please report this")]
 
 
-async def _providers(settings: Settings) -> list[Finding]:
+async def _sending(stored: Stored) -> list[Finding]:
+    """Whether messages leave at all."""
+    if stored.halted is None:
+        return []
+    halted, reason, since = stored.halted
+    if not halted:
+        return [fine("sending", "not halted")]
+    why = "this database was restored from a backup" if reason == RESTORED else reason
+    when = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+    says = f"halted{when}{f': {why}' if why else ''}; everything waits"
+    return [doubtful("sending", says, "`orderbell dispatch resume` lets it go on")]
+
+
+async def _providers(settings: Settings, stored: Stored) -> list[Finding]:
     """Whether each provider knows us: credentials, signature, account; nothing is sent."""
     if not settings.providers_file:
-        return []
+        return [fine("providers", "none: everything goes to the sandbox")]
     file = Path(settings.providers_file)
     try:
         specs = read_providers(file)
@@ -148,26 +187,96 @@ async def _providers(settings: Settings) -> list[Finding]:
         says = f"{file} may be read by other users, and keys may stand in it"
         findings.append(doubtful("providers", says, f"`chmod 600 {file}`"))
     checked = await asyncio.gather(*(_provider(spec, settings) for spec in specs))
-    return [*findings, *(finding for found in checked for finding in found)]
+    shelf = _shelf(settings, specs)
+    for spec, found in zip(specs, checked, strict=True):
+        findings += [*found, *_terms(spec, stored), *_roles(spec, shelf), *_approved(spec, shelf, stored)]
+    return findings
 
 
 async def _provider(spec: ProviderSpec, settings: Settings) -> list[Finding]:
     name = f"provider {spec.name}"
     now = partial(datetime.now, UTC)
-    channel = spec.open(now, KeptInMemory(now))
+    try:
+        channel = spec.open(now, KeptInMemory(now))
+    except SettingsInvalid as problem:
+        return [wrong(name, str(problem), f"see docs/channels.md for what {spec.kind} takes")]
     findings: list[Finding] = []
     if channel.receipts_by is ReceiptsBy.CALLBACK:
         findings.append(_callback(name, spec, settings))
     try:
-        async with asyncio.timeout(PROVIDER_WITHIN_S):
-            for found in await channel.check():
-                remedy = "as it says; docs/channels.md tells what each field means"
-                findings.append(fine(name, found.words) if found.fine else wrong(name, found.words, remedy))
-    except TimeoutError:
-        findings.append(wrong(name, f"did not answer within {PROVIDER_WITHIN_S} s", "look at the network and its url"))
+        findings += await _asked(name, channel)
     finally:
         await channel.close()
     return findings or [fine(name, "nothing can be checked without sending")]
+
+
+async def _asked(name: str, channel: Channel) -> list[Finding]:
+    """What a provider says of us; whatever goes wrong there is its own finding and keeps no other one from us."""
+    remedy = "as it says; docs/channels.md tells what each field means"
+    try:
+        async with asyncio.timeout(PROVIDER_WITHIN_S):
+            found = await channel.check()
+    except TimeoutError:
+        return [wrong(name, f"did not answer within {PROVIDER_WITHIN_S} s", "look at the network and its url")]
+    except OrderBellError as problem:
+        return [wrong(name, str(problem), remedy)]
+    except Exception as problem:  # noqa: BLE001 - as `_guarded`
+        # Its words may quote an address with a token in it.
+        frame = traceback.extract_tb(problem.__traceback__)[-1]
+        says = f"could not be looked at: {type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        return [wrong(name, says, "please report this")]
+    return [fine(name, one.words) if one.fine else wrong(name, one.words, remedy) for one in found]
+
+
+def _shelf(settings: Settings, specs: Sequence[ProviderSpec]) -> Shelf | None:
+    """The playbooks, where a provider must be compared with them; None where none must, or they cannot be read."""
+    if any(template_kind(spec.kind) or spec.kind == "staff" for spec in specs):
+        with suppress(PlaybookInvalid):  # said elsewhere
+            return load_shelf(settings.playbooks_dir)
+    return None
+
+
+def _terms(spec: ProviderSpec, stored: Stored) -> list[Finding]:
+    """The tenants that a provider is for, and that do not exist."""
+    if stored.tenants is None:
+        return []
+    unknown = sorted(spec.terms.tenants - set(stored.tenants))
+    remedy = f"{_meant(unknown, stored.tenants)}; `orderbell key new NAME` adds a tenant"
+    says = f"it is for {', '.join(unknown)}, and there is no such tenant"
+    return [doubtful(f"provider {spec.name}", says, remedy)] if unknown else []
+
+
+def _roles(spec: ProviderSpec, shelf: Shelf | None) -> list[Finding]:
+    """The roles of robots that nobody has: their alerts never come."""
+    if shelf is None or not isinstance(spec.options, StaffOptions):
+        return []
+    rules = [rule for playbook in shelf.playbooks.values() for rule in playbook.anomalies.values()]
+    known = {OPERATIONS, *(rule.owner for rule in rules)}
+    findings = []
+    for robot, options in spec.options.robots.items():
+        if unknown := sorted(set(options.roles) - known):
+            says = f"the robot {robot} takes the alerts of {', '.join(unknown)}, and no playbook has such a role"
+            findings.append(doubtful(f"provider {spec.name}", says, _meant(unknown, known)))
+    return findings
+
+
+def _meant(unknown: Sequence[str], known: Collection[str]) -> str:
+    near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
+    listed = f"known: {', '.join(sorted(known)) or 'none yet'}"
+    return f"did you mean {', '.join(near)}? {listed}" if near else listed
+
+
+def _approved(spec: ProviderSpec, shelf: Shelf | None, stored: Stored) -> list[Finding]:
+    """How many texts a provider of templates may send."""
+    if shelf is None or stored.approved is None or template_kind(spec.kind) is None:
+        return []
+    name, wanted = f"provider {spec.name}", wanted_texts(shelf, provider_of(spec).channel)
+    count = len(wanted.keys() & stored.approved.get(spec.name, {}).keys())
+    says = f"{count} of {counted(len(wanted), 'text')} approved"
+    if not count:
+        remedy = f"`orderbell templates sync {spec.name}`, then as docs/templates.md says"
+        return [doubtful(name, f"{says}: it can send nothing", remedy)]
+    return [fine(name, says)]
 
 
 def _callback(name: str, spec: ProviderSpec, settings: Settings) -> Finding:
@@ -268,14 +377,14 @@ def _known_secret(settings: Settings) -> bytes | None:
     return read_secret(settings) if there else None
 
 
-async def _database(settings: Settings) -> list[Finding]:
+async def _database(settings: Settings, stored: Stored) -> list[Finding]:
     if settings.database_url:
-        return await _look_into(settings.database_url, settings)
+        return await _look_into(settings.database_url, settings, stored)
     home = data_dir_of(settings) / "postgres"
     folder = data_folder(home)
     if folder.state == "wrong":
         return [folder]
-    return [folder, *await _bundled(home, settings)]
+    return [folder, *await _bundled(home, settings, stored)]
 
 
 def data_folder(home: Path) -> Finding:
@@ -295,13 +404,13 @@ def data_folder(home: Path) -> Finding:
     return fine("data folder", said)
 
 
-async def _bundled(home: Path, settings: Settings) -> list[Finding]:
+async def _bundled(home: Path, settings: Settings, stored: Stored) -> list[Finding]:
     try:
         async with _tried_out(home) as (dsn, made):
             release = importlib.metadata.version(embedded.PACKAGE)
             tried = "" if made else ", tried in a temporary folder: yours is made at the first start"
             starts = fine("bundled PostgreSQL", f"starts ({embedded.PACKAGE} {release}{tried})")
-            return [starts, *await _look_into(dsn, settings, made=made)]
+            return [starts, *await _look_into(dsn, settings, stored, made=made)]
     except DatabaseUnavailable as problem:
         # What the embedded server says ends with its own remedy.
         return [wrong("bundled PostgreSQL", str(problem), "as it says; then run `orderbell doctor` again")]
@@ -328,7 +437,7 @@ async def _tried_out(home: Path) -> AsyncIterator[tuple[str, bool]]:
             await asyncio.to_thread(server.close)
 
 
-async def _look_into(dsn: str, settings: Settings, *, made: bool = True) -> list[Finding]:
+async def _look_into(dsn: str, settings: Settings, stored: Stored, *, made: bool = True) -> list[Finding]:
     """Ask a database what it is; one that was made to try is not asked about its tables and switches."""
     facts = await examine_database(dsn)
     if isinstance(facts, Unreachable):
@@ -337,7 +446,24 @@ async def _look_into(dsn: str, settings: Settings, *, made: bool = True) -> list
     if made:
         findings += [_connections(facts, settings), *_durability(facts), _tables(facts)]
         findings += await _secret_fits(dsn, settings)
+    findings += await _guarded("database", lambda: _read_stored(dsn, facts, stored))
     return findings
+
+
+async def _read_stored(dsn: str, facts: DatabaseFacts, stored: Stored) -> list[Finding]:
+    """Put down what the database says of sending, where it has the tables that this version knows."""
+    if facts.revision is None and not facts.refused:
+        stored.approved = {}
+    if facts.revision is None or facts.revision != facts.head or facts.refused:
+        return []
+    store = await Store.open(dsn, Vault(bytes(32)), connections=1)  # nothing that is sealed is read
+    try:
+        stored.halted = await Ledger(store).halted()
+        stored.tenants = await read_shelves(store.pool, {})
+        stored.approved = await Templates(store).approved()
+    finally:
+        await store.close()
+    return []
 
 
 def _version(facts: DatabaseFacts) -> Finding:

@@ -28,7 +28,7 @@ from orderbell.errors import OrderBellError, SettingsInvalid
 from orderbell.insight.explain import Explanation
 from orderbell.playbooks import load_shelf
 from orderbell.sandbox.server import running
-from orderbell.serving import serving
+from orderbell.serving import bind, serving
 from orderbell.settings import Settings
 from orderbell.sources.callbacks import Caller, callbacks_route
 from orderbell.sources.events import events_route
@@ -88,6 +88,8 @@ async def open_platform(
     start (DatabaseUnavailable, SettingsInvalid, PlaybookInvalid, VaultSealed) say what to do; those of later life are
     logged, waited out, and tried again.
     """
+    if web and not settings.share_port:
+        _check_port(settings)
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(open_database(settings))
         store = await stack.enter_async_context(open_store(dsn, settings, settings.database_connections))
@@ -237,6 +239,14 @@ async def _answers(url: str) -> bool:
     finally:
         await channel.close()
     return True
+
+
+def _check_port(settings: Settings) -> None:
+    """Before anything is started: a port that is taken should cost nobody more than a line."""
+    try:
+        bind(settings.host, settings.port).close()
+    except OSError as problem:
+        raise _port_taken("port", settings.host, settings.port, problem) from None
 
 
 def _port_taken(setting: str, host: str, port: int, problem: OSError) -> SettingsInvalid:

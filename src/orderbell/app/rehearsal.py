@@ -10,7 +10,10 @@ import contextlib
 import itertools
 import os
 import secrets
+import shlex
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
@@ -163,24 +166,41 @@ def show(console: Console, rehearsal: Rehearsal) -> None:
         table.add_column(title, overflow="fold", no_wrap=title == "address")
     for one in rehearsal.playing:
         table.add_row(one.name, one.kind, one.url, one.plays)
-    first = rehearsal.playing[0]
+    program = program_of(sys.argv[0])
+    # It sends any text; those that want approved ones have nothing to show at first.
+    shown = next(one for one in rehearsal.playing if one.kind == "twilio")
     apart = [f"{one.name} at {one.page}" for one in rehearsal.playing if one.page != one.url]
     lines = (
         "",
         "Let OrderBell send through them, in another terminal:",
-        f"  ORDERBELL_PROVIDERS_FILE={rehearsal.file} ORDERBELL_PUBLIC_URL={rehearsal.public_url} orderbell up",
-        "Check them with `orderbell doctor` and the same two variables.",
+        f"  ORDERBELL_PROVIDERS_FILE={rehearsal.file} ORDERBELL_PUBLIC_URL={rehearsal.public_url} {program} up",
+        f"Check them with `{program} doctor` and the same two variables.",
         f"Addresses that they take, for all channels: {rehearsal.people}",
-        "Alibaba, Tencent and WeChat send approved templates only; they take any code: `orderbell templates --help`.",
-        "See what one took, or let it fail:",
-        f"  curl {first.page}/_taken",
-        f"""  curl -X PUT {first.page}/_faults -d '{{"timeout_after_accept": 0.2, "receipt_delay_s": 5}}'""",
+        f"Alibaba, Tencent and WeChat send approved templates only; they take any code: `{program} templates --help`.",
+        f"See what one took, or let it fail ({shown.name} here):",
+        f"  curl {shown.page}/_taken",
+        f"""  curl -X PUT {shown.page}/_faults -d '{{"timeout_after_accept": 0.2, "receipt_delay_s": 5}}'""",
         f"Those that speak no HTTP have a second port for this: {', '.join(apart)}.",
         "Ends with Ctrl-C.",
     )
     console.print(table)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def program_of(called: str) -> str:
+    """How this program is called in the folder where we are: as `sys.argv[0]` was, as short as it can be."""
+    path = Path(called)
+    if path.name == "__main__.py":
+        return f"{_short(Path(sys.executable))} -m orderbell"
+    found = shutil.which(path.name)
+    if path.stem != "orderbell" or (found and Path(found).resolve() == path.resolve()):
+        return "orderbell"
+    return _short(path)
+
+
+def _short(path: Path) -> str:
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 async def _listen(stack: AsyncExitStack, serve: Serve, ports: Iterator[int], name: str) -> str:
@@ -290,7 +310,9 @@ def _cast(public_url: str) -> list[Part]:
 
 def _alibaba(token: str, callback_url: str) -> Part:
     key_id, secret = f"LTAI{secrets.token_hex(10)}", secrets.token_hex(15)
-    simulator = AlibabaSimulator(access_key_id=key_id, access_key_secret=secret, callback_url=callback_url)
+    simulator = AlibabaSimulator(
+        access_key_id=key_id, access_key_secret=secret, signs={_SIGN}, callback_url=callback_url
+    )
     settings = {
         "access_key_id": key_id, "access_key_secret": secret, "sign": _SIGN, "ref_key": secrets.token_hex(16),
         "prefixes": ["+86"],

@@ -17,6 +17,9 @@ async def run_platform(settings: Settings, *, web: bool, worker: bool, announce:
     async with open_platform(settings, web=web, worker=worker) as platform:
         if platform.sandbox_url:
             announce(f"Messages go to the sandbox at {platform.sandbox_url}")
+        elif worker and platform.providers:
+            names = ", ".join(one.name for one in platform.providers)
+            announce(f"Messages go by {names} ({settings.providers_file})")
         # Playbooks and modules live as long as the process: looking through them for garbage again and again would hold
         # up a claim or a request by 0.1 s each time.
         gc.collect()

@@ -10,30 +10,42 @@ from msgspec import Struct
 from orderbell.app.clock import system_clock
 from orderbell.app.database import open_database, open_store
 from orderbell.app.providers import read_providers
+from orderbell.channels.sandbox import NAME as SANDBOX
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.dispatch.patience import patience_of
 from orderbell.dispatch.reconciling import Progress, Reconciled, reconcile
 from orderbell.dispatch.routes import Routes
+from orderbell.errors import OrderBellError
 from orderbell.playbooks import load_shelf
 from orderbell.settings import Settings
-from orderbell.store.ledger import Backlog, Ledger
+from orderbell.store.ledger import INBOX, Backlog, Ledger, Standing
 from orderbell.store.postgres import Store
 from orderbell.store.sharing import SharedByAll
 from orderbell.store.templates import Templates
 from orderbell.store.tenants import read_shelves
 
 CONNECTIONS = 4
+BY_HAND = "by hand"
 RESTORED = "restored"
 """The reason of a halt that a dispatcher made by itself."""
 
 
+class ReasonTaken(OrderBellError):
+    """A halt may not be given this reason."""
+
+
+class ProvidersMissing(OrderBellError):
+    """Providers that messages went by cannot be asked, because the settings do not name them."""
+
+
 class State(Struct, frozen=True):
-    """How sending stands: halted or not, why and since when, and what waits."""
+    """How sending stands: halted or not, why and since when, what waits, and how the workers find their providers."""
 
     halted: bool
     reason: str
     since: datetime | None
     backlog: Backlog
+    providers: list[Standing]
 
 
 @asynccontextmanager
@@ -46,13 +58,21 @@ async def look(settings: Settings) -> State:
     """How sending stands."""
     async with _opened(settings) as store:
         ledger = Ledger(store)
-        return State(*await ledger.halted(), await ledger.backlog(system_clock()))
+        return State(*await ledger.halted(), await ledger.backlog(system_clock()), await ledger.standings())
 
 
 async def halt(settings: Settings, reason: str) -> State:
-    """Stop sending on every worker: nothing is lost, everything waits."""
+    """Stop sending on every worker: nothing is lost, everything waits. What is halted already keeps its time.
+
+    Raises:
+        ReasonTaken: Only a restore may be the reason that says so.
+    """
+    if reason.strip() == RESTORED:
+        raise ReasonTaken(f"{RESTORED!r} is what OrderBell itself says after a restore; write it in other words")
     async with _opened(settings) as store:
-        await Ledger(store).halt(reason, system_clock())
+        ledger = Ledger(store)
+        halted, _, _ = await ledger.halted()
+        await ledger.halt(reason or ("" if halted else BY_HAND), system_clock())
     return await look(settings)
 
 
@@ -77,6 +97,13 @@ async def resume(
             return None
         say("asking the providers what had been sent")
         routes = await _routes(stack, store, settings, now)
+        missing = await ledger.used() - routes.channels.keys() - {INBOX, SANDBOX}
+        if missing and not anyway:
+            raise ProvidersMissing(
+                f"messages went by {', '.join(sorted(missing))}, which these settings do not name: set "
+                "ORDERBELL_PROVIDERS_FILE as for `orderbell up`, or nobody can be asked what had been sent. If they "
+                "are not used any more: --anyway"
+            )
         shelf = load_shelf(settings.playbooks_dir)
         shelves = await read_shelves(store.pool, shelf.playbooks)
         patience = patience_of(routes.open, await ledger.paces())

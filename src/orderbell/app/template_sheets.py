@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from orderbell.app.templates import Complaint, Listed, Row, Synced, TemplatesWrong
+from orderbell.app.templates import SHOWN_DIGEST, Complaint, Listed, Row, Synced, TemplatesWrong, counted
 from orderbell.channels.templates import Strikes
 from orderbell.store.templates import digest_of
 
@@ -20,7 +20,6 @@ COLUMNS = (
 """Those that matter when a sheet comes back are provider, digest, code, state and reason; topic for WeChat."""
 
 _COLOURS = {"approved": "green", "rejected": "red", "in_review": "yellow", "draft": "dim"}
-_SHOWN_DIGEST = 8
 _STRIKES = {
     Strikes.REVIEW: ("will be refused", "red"),
     Strikes.PERHAPS: ("may be refused", "yellow"),
@@ -72,12 +71,12 @@ def read_csv(file: Path, provider: str = "") -> dict[str, list[tuple[int, Mappin
 
 def show_synced(console: Console, provider: str, synced: Synced) -> None:
     """Say what a sync has changed, and what is to be done at the provider."""
-    words = f"{provider}: {synced.new} new texts, {synced.kept} kept, {synced.dropped} gone"
-    console.print(words, highlight=False, markup=False)
+    words = f"{provider}: {counted(synced.new, 'new text')}, {synced.kept} kept, {synced.dropped} gone"
+    console.print(words, highlight=False, markup=False, soft_wrap=True)
     if synced.orphaned:
         codes = ", ".join(synced.orphaned)
         words = f"No playbook has these templates any more; they may be deleted at the provider: {codes}"
-        console.print(words, highlight=False, markup=False, style="yellow")
+        console.print(words, highlight=False, markup=False, soft_wrap=True, style="yellow")
 
 
 def show_complaints(console: Console, provider: str, complaints: Sequence[Complaint]) -> None:
@@ -85,28 +84,28 @@ def show_complaints(console: Console, provider: str, complaints: Sequence[Compla
     for complaint in complaints:
         problem = complaint.problem
         when, colour = _STRIKES[problem.strikes]
-        many = f" ({len(complaint.texts)} texts)" if complaint.texts else ""
+        many = f" ({counted(len(complaint.texts), 'text')})" if complaint.texts else ""
         console.print(
             Text.assemble((when, colour), f"  {problem.rule}: {problem.message}{many}; {problem.remedy}"),
             soft_wrap=True,
         )
         for text in complaint.texts[:1]:
-            shown = Text.assemble((f"    {digest_of(text).hex()[:_SHOWN_DIGEST]} ", "dim"), (text, "dim"))
+            shown = Text.assemble((f"    {digest_of(text).hex()[:SHOWN_DIGEST]} ", "dim"), (text, "dim"))
             console.print(shown, soft_wrap=True)
     if not complaints:
         console.print(f"[green]✓[/] {provider}: nothing that the provider would find fault with", highlight=False)
 
 
 def show_listed(console: Console, listed: Listed, state: str = "") -> None:
-    """Print each template with its state, code and text, then the signatures."""
-    shown = [one for one in listed.bindings if state in ("", one.state)]
+    """Print each template (with a `state`, those in it) with state, code and text, then the signatures."""
+    shown = listed.in_state(state)
     if shown:
         table = Table("Digest", "State", "Code", Column("Text", overflow="fold"), box=None, pad_edge=False)
         for one in shown:
             notes = [one.reason] if one.reason else []
             notes += ["no playbook has it any more"] if one.text in listed.gone else []
             text = Text.assemble(one.text, *((f" ({note})", "red") for note in notes))
-            digest = Text(digest_of(one.text).hex()[:_SHOWN_DIGEST], "dim")
+            digest = Text(digest_of(one.text).hex()[:SHOWN_DIGEST], "dim")
             table.add_row(digest, Text(one.state, _COLOURS.get(one.state, "")), Text(one.code), text)
         console.print(table)
     for name, found, reason in listed.signatures:
@@ -114,4 +113,4 @@ def show_listed(console: Console, listed: Listed, state: str = "") -> None:
         console.print(Text.assemble(*words), soft_wrap=True)
     counts = Counter(one.state for one in listed.bindings)
     words_of = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    console.print(f"{len(listed.bindings)} templates" + (f": {words_of}" if words_of else ""), highlight=False)
+    console.print(counted(len(listed.bindings), "template") + (f": {words_of}" if words_of else ""), highlight=False)

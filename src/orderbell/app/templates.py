@@ -1,11 +1,12 @@
 """Templates at providers: which texts need one, what their rules say of them, what to hand in, and what came of it."""
 
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import Struct
 
@@ -39,6 +40,14 @@ from orderbell.store.templates import Binding, Templates, digest_of
 
 DIGEST_LENGTH_MIN = 6
 """So many characters of a digest are enough, if no other text's begins with them."""
+
+SHOWN_DIGEST = 8
+"""So many characters of a digest are shown."""
+
+STATES = ("draft", *get_args(State))
+"""All that a template can be."""
+
+_is_hex = re.compile(r"[0-9a-fA-F]+").fullmatch
 
 Row = dict[str, Any]
 """What to hand in for a text or topic, and what is known of it: what `Desk.export` makes."""
@@ -106,6 +115,10 @@ class Listed(Struct, frozen=True):
     gone: frozenset[str]
     signatures: tuple[tuple[str, str, str], ...]
 
+    def in_state(self, state: str) -> tuple[Binding, ...]:
+        """The templates that are in a state; all, where it is empty."""
+        return tuple(one for one in self.bindings if state in ("", one.state))
+
 
 class Bound(Struct, frozen=True):
     """What a binding did: the texts that have the code now, and those that cannot fill the template, each with why."""
@@ -126,10 +139,11 @@ def find_provider(settings: Settings, name: str) -> Provider:
     specs = {spec.name: spec for spec in read_providers(Path(settings.providers_file))}
     if name not in specs:
         raise TemplatesWrong(f"there is no provider {name!r}; {settings.providers_file} names: {', '.join(specs)}")
-    return _provider_of(specs[name])
+    return provider_of(specs[name])
 
 
-def _provider_of(spec: ProviderSpec) -> Provider:
+def provider_of(spec: ProviderSpec) -> Provider:
+    """What is to be known of a provider of templates; TemplatesWrong for one that takes any text."""
     kind = template_kind(spec.kind)
     if kind is None:
         kinds = ", ".join(TEMPLATE_KINDS)
@@ -169,10 +183,16 @@ def _widest(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, in
     return {name: max(width, one.get(name, 0)) for name, width in other.items()}
 
 
-def check(settings: Settings, name: str) -> list[Complaint]:
-    """All that the provider would find fault with, the gravest first; asks neither it nor the database."""
+def check(settings: Settings, name: str, locale: str = "") -> list[Complaint]:
+    """All that the provider would find fault with, the gravest first; asks neither it nor the database.
+
+    With a `locale` only its texts count; TemplatesWrong where no playbook has words in it.
+    """
     provider = find_provider(settings, name)
     wanted = wanted_texts(load_shelf(settings.playbooks_dir), provider.channel)
+    if locale:
+        _check_locale(wanted, locale)
+        wanted = {text: one for text, one in wanted.items() if locale in one.locales}
     found: dict[Problem, list[str]] = defaultdict(list)
     for text, one in wanted.items():
         for problem in check_template(provider.kind, one.template, one.widths, provider.variable_max):
@@ -187,6 +207,12 @@ def check(settings: Settings, name: str) -> list[Complaint]:
     gravity = list(Strikes)
     complaints.sort(key=lambda one: (gravity.index(one.problem.strikes), -len(one.texts)))
     return [*(Complaint(problem) for problem in whole if problem is not None), *complaints]
+
+
+def _check_locale(wanted: Mapping[str, Wanted], locale: str) -> None:
+    known = sorted({found for one in wanted.values() for found in one.locales})
+    if locale not in known:
+        raise TemplatesWrong(f"no playbook has words in {locale!r}; known: {', '.join(known)}")
 
 
 class Desk:
@@ -237,8 +263,10 @@ class Desk:
         Without `every`, only what has not been handed in yet or was rejected.
 
         Raises:
-            TemplatesWrong: There are texts that have not been drafted.
+            TemplatesWrong: There are texts that have not been drafted, or no playbook has words in the locale.
         """
+        if locale:
+            _check_locale(self.wanted, locale)
         known = {one.text: one for one in await self._templates.of(self.provider.name)}
         self._check_drafted(self.wanted.keys() - known.keys())
         chosen = {
@@ -308,7 +336,7 @@ class Desk:
         if missing:
             name = self.provider.name
             raise TemplatesWrong(
-                f"{len(missing)} texts have not been drafted for {name}; run `orderbell templates sync {name}` first"
+                f"{name} has no draft of {counted(len(missing), 'text')}; run `orderbell templates sync {name}` first"
             )
 
     def _row(self, one: Wanted, binding: Binding) -> Row:
@@ -346,6 +374,9 @@ class Desk:
     def _resolve_text(self, known: Sequence[Binding], code: str, which: str) -> Bound:
         kind, name = self.provider.kind, self.provider.name
         found = [one for one in known if which in (one.text, translate(kind, one.text))]
+        if not found and _is_hex(which) and len(which) < DIGEST_LENGTH_MIN:
+            words = f"{which!r} is too short: give at least {DIGEST_LENGTH_MIN} characters of a digest"
+            raise TemplatesWrong(f"{words}; `orderbell templates list {name}` shows {SHOWN_DIGEST} of each")
         if not found and len(which) >= DIGEST_LENGTH_MIN:
             found = [one for one in known if digest_of(one.text).hex().startswith(which.lower())]
         if len(found) != 1:
@@ -422,5 +453,11 @@ async def import_rows(settings: Settings, rows: Mapping[str, Sequence[tuple[int,
     for name, found in rows.items():
         async with open_desk(settings, name) as desk:
             taken, skipped = await desk.take(found)
-        done.append(f"{name}: {taken} texts bound" + (f", {skipped} rows without a code left alone" if skipped else ""))
+        left = f", {counted(skipped, 'row')} without a code left alone" if skipped else ""
+        done.append(f"{name}: {counted(taken, 'text')} bound{left}")
     return done
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 text, 2 texts."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

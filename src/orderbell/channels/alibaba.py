@@ -86,6 +86,9 @@ class AlibabaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     appended to the sender's number. `per_template_day` is how many messages of one template one phone may get in a day:
     50, or what the console was set to. `mainland_only` refuses foreign numbers, which no domestic template reaches.
     `lookup_after_s` is from when the provider's records are believed to be complete.
+
+    Raises:
+        ValueError: 【】 stand in the signature.
     """
 
     access_key_id: str
@@ -103,6 +106,11 @@ class AlibabaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     per_template_day: Annotated[int, msgspec.Meta(ge=1)] = 50
     lookup_after_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     mainland_only: bool = True
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        if "【" in self.sign or "】" in self.sign:
+            raise ValueError("sign: write it without 【】, they are added")
 
     def __repr__(self) -> str:
         return f"AlibabaOptions(sign={self.sign!r}, url={self.url!r})"

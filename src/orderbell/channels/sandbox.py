@@ -24,6 +24,9 @@ from orderbell.channels.protocol import (
     Unsure,
 )
 
+NAME: Final = "sandbox"
+"""Of the sandbox in the ledger: whatever went there reached nobody."""
+
 # 4.5 fen a segment: what domestic SMS cost at the large clouds in packages of middling size.
 _PRICE_MILLIFEN: Final = 4_500
 _CARRIES: Final = frozenset({"sms", "email", "push", "wechat", "inbox"})
@@ -121,7 +124,7 @@ class SandboxChannel(Provider):
         url: str,
         *,
         token: str | None = None,
-        name: str = "sandbox",
+        name: str = NAME,
         batch_max: int = 500,
         lookup_after_s: float = 2.0,
         connect_timeout_s: float = 2.0,

@@ -98,7 +98,8 @@ class Robot(Veiled, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One robot: `url` as the chat gives it, with its token; `secret` where signing is switched on (DingTalk, Feishu).
 
     `mention` are those whom urgent messages call by name: mobile numbers or user ids (DingTalk, WeCom), open ids
-    (Feishu), member ids (Slack), or `all`. `roles` says whose alerts it takes; none means everybody's.
+    (Feishu), member ids (Slack), or `all`. `roles` says whose alerts it takes; without any, those that
+    no other robot has by name.
     """
 
     kind: Kind

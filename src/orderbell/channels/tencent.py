@@ -109,6 +109,9 @@ class TencentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     `lookup_after_s` is when to ask for the first time what became of a message whose answer was lost, `absent_after_s`
     how long after an attempt it counts as not sent because Tencent knows of no receipt. The shorter that is, the more
     phones that were switched off get a message twice.
+
+    Raises:
+        ValueError: 【】 stand in a signature.
     """
 
     secret_id: str
@@ -130,6 +133,12 @@ class TencentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     per_template: tuple[tuple[int, float], ...] = ((1, 30.0),)
     lookup_after_s: float = 30.0
     absent_after_s: float = 1_800.0
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        for name in ("sign", "sign_abroad"):
+            if not {"【", "】"}.isdisjoint(getattr(self, name)):
+                raise ValueError(f"{name}: write it without 【】, they are added")
 
     def __repr__(self) -> str:
         """Show which account it is and nothing secret."""

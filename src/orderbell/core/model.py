@@ -75,6 +75,7 @@ class Reason(StrEnum):
     NO_ENDPOINT = "no_endpoint"
     NO_WORDING = "no_wording"
     NO_TEMPLATE = "no_template"  # no provider has approved any of its texts
+    NO_PROVIDER = "no_provider"  # nobody carries a channel to the person's address
     TOO_LONG = "too_long"
 
 

@@ -404,10 +404,21 @@ def _deliver(
         if channel in draft.reach and all(message.channel != channel for message in messages):
             messages += _write(draft, line, channel)
     if not messages:
-        return Fate(notice, "dropped", draft.wordless or Reason.NO_ENDPOINT)
+        return Fate(notice, "dropped", _passed_over(draft, wanted) or draft.wordless or Reason.NO_ENDPOINT)
+    if reason is Reason.SENT and messages[-1].channel == "inbox":
+        reason = _passed_over(draft, wanted) or reason
     draft.messages += messages
     draft.note(line, messages)
     return _await_receipt(draft, line, messages, wanted) or Fate(notice, "sent", reason)
+
+
+def _passed_over(draft: _Draft, wanted: tuple[ChannelName, ...]) -> Reason | None:
+    """Why nobody could be disturbed although the person has an address for it."""
+    if draft.wordless is Reason.NO_TEMPLATE:
+        return draft.wordless
+    addresses = draft.contact.addresses()
+    away = any(channel in addresses and channel not in draft.reach for channel in wanted if channel in DISTURBING)
+    return Reason.NO_PROVIDER if away else None
 
 
 def _first_of(draft: _Draft, line: _Line, wanted: Iterable[ChannelName]) -> list[Message]:

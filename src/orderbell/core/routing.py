@@ -43,6 +43,9 @@ TRIAL_PATIENCE = timedelta(seconds=15)
 SHARE_MIN = 0.02
 """The least share of its weight that a provider keeps: without any traffic nobody would know that it is well again."""
 
+QUICK_S = 10.0
+"""Receipts that come within this are all quick: two seconds are no worse than a tenth of one."""
+
 _PRICE_POWER = 1.0
 _DELAY_POWER = 0.5
 
@@ -161,7 +164,8 @@ def share(route: Route, cheapest_millifen: int, quickest_s: float) -> float:
     whole = health.accepted + health.failed
     well = 1.0 - health.failed / whole if whole >= 1.0 else 1.0
     price = (cheapest_millifen / route.price_millifen) ** _PRICE_POWER if route.price_millifen > 0 else 1.0
-    delay = (quickest_s / health.receipt_s) ** _DELAY_POWER if health.receipt_s > quickest_s > 0 else 1.0
+    quick_s = max(quickest_s, QUICK_S)
+    delay = (quick_s / health.receipt_s) ** _DELAY_POWER if health.receipt_s > quick_s else 1.0
     return route.weight * max(well**2 * health.confirmed * price * delay, SHARE_MIN)
 
 

@@ -70,6 +70,9 @@ CHANNELS: Final = ["sms", "email", "push", "wechat"]
 CRITICAL: Final = (0,)
 OTHERS: Final = tuple(ALL_LANES[1:])
 
+PUMPS: Final = 2
+"""Of the other lanes: while one waits for the database, the other plans."""
+
 BRISK_BATCH: Final = 100
 """A claim of the other lanes takes no more while somebody waits beside it: what is critical, or another tenant.
 
@@ -208,6 +211,8 @@ class Dispatcher:
             slowest = max(self._patience.values())
             self._routes.heard(await self._ledger.tallies(now, slowest + TALLIED, slowest))
             self._routes.set_workers(await self._ledger.worker_count())
+        standings = [replace(one, detail=outcomes.clean(one.detail)) for one in self._routes.standings]
+        await self._ledger.put_standings(await self._lease.ensure(), standings, now)
         await self._ledger.tidy(now)
         return 0
 
@@ -235,7 +240,8 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._again(partial(self._pump, CRITICAL), self._poll_s))
-                group.create_task(self._again(partial(self._pump, OTHERS), self._poll_s))
+                for _ in range(PUMPS):
+                    group.create_task(self._again(partial(self._pump, OTHERS), self._poll_s))
                 group.create_task(self._again(self.receipts, RECEIPTS_IDLE_S))
                 group.create_task(self._again(self.resolve, RESOLVE_IDLE_S))
                 group.create_task(self._again(self.match, MATCH_IDLE_S))

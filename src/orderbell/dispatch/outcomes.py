@@ -20,6 +20,7 @@ so only an acceptance or a rejection ends its doubt.
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from orderbell.channels.protocol import Answer, Channel, Fate, Found, Outcome, Recovery, Scope
@@ -199,6 +200,7 @@ def ref_of(text: str) -> str:
     return text[:_REF_LENGTH_MAX].replace("\0", "").encode("utf-8", "replace").decode() if text else ""
 
 
+@lru_cache(maxsize=1024)  # providers say the same few things all day
 def clean(text: str) -> str:
     """A provider's words as the database may keep them: no phone, no zero character or half surrogate, not too long."""
     if not text or (text.isalpha() and len(text) <= _WORD_LENGTH_MAX):

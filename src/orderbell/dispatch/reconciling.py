@@ -189,10 +189,10 @@ class _Inquiry:
             if word.fate is not Fate.ACCEPTED:
                 status = "delivered" if word.fate is Fate.DELIVERED else "failed"
             return Move(one, status, word.attempt_id, number, None, "found", provider, ref_of(word.provider_ref))
-        if words.unasked:
+        carriers = [c for c in self._routes.channels.values() if self._routes.may_carry(c, one.message)]
+        if words.unasked or not carriers:  # whoever carried it then is not there now
             self.found.unasked += 1
             return Move(one, "unknown", one.attempt_id, one.attempt_no, None, "restored", one.provider)
-        carriers = [c for c in self._routes.channels.values() if self._routes.may_carry(c, one.message)]
         seen_by_none = not words.unclear and all(channel.recovery is Recovery.LOOKUP for channel in carriers)
         repeated = not seen_by_none and _may_repeat(carriers, one)
         if not seen_by_none and not repeated and not one.message.resend:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
+import structlog
 from msgspec import Struct
 
 from orderbell.channels.protocol import Answer, Channel, Outcome, Provider, ReceiptsBy, Scope
@@ -15,7 +16,7 @@ from orderbell.core import routing
 from orderbell.core.events import ChannelName
 from orderbell.core.model import Message, Outlook, Told
 from orderbell.observe import count
-from orderbell.store.ledger import INBOX, Tally
+from orderbell.store.ledger import INBOX, Standing, Tally
 
 CLOCK_BACK = timedelta(seconds=1)
 LOST_SHARE = 0.5
@@ -33,6 +34,11 @@ REFUSES_CONTENT = "!"
 PACE_AHEAD = timedelta(milliseconds=100)
 """So much of what a second allows may leave at once: messages come in batches."""
 
+log = structlog.get_logger()
+
+_TROUBLES = frozenset({
+    Outcome.RETRY_LATER, Outcome.NOT_SENT, Outcome.UNKNOWN, Outcome.THROTTLED, Outcome.CHANNEL_DOWN,
+})  # fmt: skip
 _FAILED = frozenset({Outcome.RETRY_LATER, Outcome.NOT_SENT, Outcome.UNKNOWN})
 
 
@@ -96,6 +102,7 @@ class Routes:
         self._terms = {name: (terms or {}).get(name, Terms()) for name in self.channels}
         self._health = {name: routing.Health(now) for name in self.channels}
         self._changed = changed
+        self._troubles: dict[str, str] = {}  # the last words of each provider about a failure
         self._carriers: dict[str, list[Channel]] = {}
         for channel in self.channels.values():
             for carried in channel.carries - {INBOX}:
@@ -118,6 +125,14 @@ class Routes:
     def health(self) -> Mapping[str, routing.Health]:
         """What is known of each provider."""
         return self._health
+
+    @property
+    def standings(self) -> list[Standing]:
+        """How each provider stands now, with the last trouble in its own words."""
+        return [
+            Standing(name, health.state, health.reason, self._troubles.get(name, ""), health.retry_at)
+            for name, health in self._health.items()
+        ]
 
     def set_workers(self, worker_count: int) -> None:
         """Share what providers allow in a second with the other processes that send."""
@@ -229,6 +244,9 @@ class Routes:
     def saw(self, provider: str, answers: Sequence[Answer], now: datetime) -> None:
         """Learn from the answers to a request."""
         before = self._health[provider]
+        words = [answer.detail or str(answer.outcome) for answer in answers if answer.outcome in _TROUBLES]
+        if words:
+            self._troubles[provider] = words[-1]
         accepted = sum(answer.outcome is Outcome.ACCEPTED for answer in answers)
         failed = sum(answer.outcome in _FAILED for answer in answers)
         health = routing.saw(before, now, accepted, failed)
@@ -242,6 +260,10 @@ class Routes:
         if (before.state == "closed") != (health.state == "closed"):  # a trial that failed is no news
             count(f"dispatch.breaker_{health.state}")
             detail = next((a.detail for a in answers if a.outcome is not Outcome.ACCEPTED), "")
+            log.warning(
+                "provider is well again" if health.state == "closed" else "provider is paused",
+                provider=provider, reason=health.reason or before.reason, detail=detail, until=health.retry_at,
+            )  # fmt: skip
             self._changed(Change(provider, health.state, health.reason or before.reason, detail))
 
     def heard(self, tallies: Iterable[Tally]) -> None:

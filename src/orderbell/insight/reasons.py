@@ -279,7 +279,11 @@ class _Story:
             "settled_at": self.teller.time(settled_at, sent_at, exact=True),
             "outcome": fill(words.outcome_note, {"outcome": outcome}) if outcome else "",
         })  # fmt: skip
-        return words.joined(said, fill(words.attempts, {"count": one.attempt_no}) if one.attempt_no > 1 else "")
+        tries = words.attempts_so_far if one.status == "queued" else words.attempts
+        # A message that waits has a number for its next try; one that was never handed over has had none.
+        made = one.attempt_no if one.status != "queued" or one.outcome else 0
+        many = made > (0 if one.status == "queued" else 1)
+        return words.joined(said, fill(tries, {"count": made}) if many else "")
 
     def cap(self) -> Cap | None:
         """The cap that was full; one that the playbook no longer has goes for all."""
@@ -394,6 +398,14 @@ class _Values(Mapping[str, str]):
                 state = words.endpoint_states[contact.states.get(channel, "")]
                 found.append(fill(state, {"address": words.addresses[channel]}))
         return words.listed(found or (words.channels[channel] for channel in channels))
+
+    def its_skipped(self) -> str:
+        """The channels at which the person has an address and that were not used all the same."""
+        story, words, contact = self.story, self.words, self.story.contact
+        wanted = story.rule.ways[contact.tier].channels if story.rule is not None else ()
+        used = {one.message.channel for one in story.posted}
+        skipped = [name for name in wanted if name != "inbox" and name not in used and contact.endpoint(name)]
+        return words.listed(words.channels[channel] for channel in skipped or wanted)
 
     def its_cap(self) -> str:
         cap = self.story.cap()

@@ -207,12 +207,32 @@ SELECT provider, sum(accepted)::int AS accepted, sum(received)::int AS received,
 FROM tally WHERE minute > $1 AND minute <= $2 GROUP BY provider
 """
 
+PUT_STANDINGS = """
+INSERT INTO standing (provider, worker, state, reason, detail, retry_at, at)
+SELECT s.provider, $1, s.state, s.reason, s.detail, s.retry_at, $2
+FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+    AS s (provider, state, reason, detail, retry_at)
+ON CONFLICT (provider, worker) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+    detail = excluded.detail, retry_at = excluded.retry_at, at = excluded.at
+"""
+
+# As the workers see them that send now, the worst first.
+STANDINGS = """
+SELECT provider, state, reason, detail, retry_at, at FROM standing s
+WHERE EXISTS (SELECT FROM worker w WHERE w.worker = s.worker AND w.lease_until > clock_timestamp())
+ORDER BY provider, state = 'closed', state = 'half_open', retry_at DESC
+"""
+FORGET_STANDINGS = "DELETE FROM standing s WHERE NOT EXISTS (SELECT FROM worker w WHERE w.worker = s.worker)"
+
+# Who has been handed messages lately.
+USED = "SELECT DISTINCT provider FROM tally"
+
 WORKERS = "SELECT greatest(count(*), 1) FROM worker WHERE lease_until > clock_timestamp()"
 
 # What was restored stays so: `resume` has to ask first, whatever somebody says of it later.
 HALT = """
-UPDATE halt SET since = CASE WHEN halted AND reason = 'restored' THEN since ELSE $2::timestamptz END, halted = true,
-    reason = CASE WHEN halted AND reason = 'restored' THEN reason ELSE $1 END
+UPDATE halt SET since = CASE WHEN halted THEN since ELSE $2::timestamptz END, halted = true,
+    reason = CASE WHEN halted AND (reason = 'restored' OR $1 = '') THEN reason ELSE $1 END
 """
 RESUME = "UPDATE halt SET halted = false, reason = '', since = NULL"
 HALTED = "SELECT halted, reason, since FROM halt"

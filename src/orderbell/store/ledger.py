@@ -246,6 +246,17 @@ class Tally(Struct, frozen=True):
     delay_s: float
 
 
+class Standing(Struct, frozen=True):
+    """How a provider stands with a worker: its breaker, why it opened and until when, and the last trouble."""
+
+    provider: str
+    state: str
+    reason: str = ""
+    detail: str = ""
+    retry_at: datetime | None = None
+    at: datetime | None = None
+
+
 class Ledger:
     """The tables of sending, in the database of a store.
 
@@ -367,6 +378,23 @@ class Ledger:
         await self._tried(lambda c: c.execute(sql.FORGET_HANDLES, now - HANDLES_KEPT))
         await self._tried(lambda c: c.execute(sql.FORGET_TALLIES, now - TALLIES_KEPT))
         await self._tried(lambda c: c.execute(sql.FORGET_EARLY, WORDS_KEPT))
+        await self._tried(lambda c: c.execute(sql.FORGET_STANDINGS))
+
+    async def put_standings(self, worker: int, standings: Sequence[Standing], now: datetime) -> None:
+        """Write down how a worker finds its providers."""
+        rows = [(s.provider, s.state, s.reason, s.detail, s.retry_at) for s in standings]
+        await self._tried(lambda c: c.execute(sql.PUT_STANDINGS, worker, now, *columns(rows, 5)))
+
+    async def standings(self) -> list[Standing]:
+        """How those who send find their providers, each as the worker sees it that is worst off with it."""
+        found: dict[str, Standing] = {}
+        for row in await self._tried(lambda c: c.fetch(sql.STANDINGS)):
+            found.setdefault(row["provider"], Standing(**row))
+        return list(found.values())
+
+    async def used(self) -> set[str]:
+        """The providers that have been handed messages in the last month."""
+        return {row["provider"] for row in await self._tried(lambda c: c.fetch(sql.USED))}
 
     async def worker_count(self) -> int:
         """How many workers hold a lease."""
@@ -374,7 +402,7 @@ class Ledger:
         return count_
 
     async def halt(self, reason: str, now: datetime) -> None:
-        """Stop sending, on every worker, until `resume`."""
+        """Stop sending, on every worker, until `resume`; where it is halted already, only a reason is new."""
         await self._tried(lambda c: c.execute(sql.HALT, reason, now))
 
     async def resume(self) -> None:

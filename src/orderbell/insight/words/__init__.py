@@ -59,6 +59,7 @@ class Words(Struct, frozen=True, forbid_unknown_fields=True):
     outcome_note: str
     in_the_inbox: str
     attempts: str
+    attempts_so_far: str
     words: str
     reasons: _Table
     remedies: _Table

@@ -40,6 +40,10 @@ STATEMENTS = (
         provider text NOT NULL, minute timestamptz NOT NULL, accepted integer NOT NULL DEFAULT 0,
         failed integer NOT NULL DEFAULT 0, received integer NOT NULL DEFAULT 0, delay_s float8 NOT NULL DEFAULT 0,
         PRIMARY KEY (provider, minute)) WITH (fillfactor = 50)""",
+    # how each worker finds its providers: breakers, and the last trouble; written now and then, for people to look at
+    """CREATE TABLE IF NOT EXISTS standing (
+        provider text NOT NULL, worker bigint NOT NULL, state text NOT NULL, reason text NOT NULL, detail text NOT NULL,
+        retry_at timestamptz, at timestamptz NOT NULL, PRIMARY KEY (provider, worker)) WITH (fillfactor = 50)""",
     # one access token for all processes, sealed
     """CREATE TABLE IF NOT EXISTS token (
         provider text PRIMARY KEY, value bytea NOT NULL, good_until timestamptz NOT NULL)""",
