@@ -15,6 +15,7 @@ from bench import batches, core, dispatch, engine, fairness, flow, history, http
 from bench.machine import describe
 from bench.scratch import Scratch, scratch_server
 from bench.table import Report, show
+from orderbell.observe import set_up_logging
 
 Bench = Callable[[Report, int, float, Scratch], Awaitable[None]]
 ROUNDS = 5
@@ -33,6 +34,7 @@ err = Console(stderr=True)
 def main() -> None:
     """Read the command line, run what is asked for, print."""
     options = _options()
+    set_up_logging("CRITICAL")  # faults are made on purpose here; figures go to the standard output
     report = Report(describe(Path(tempfile.gettempdir())))
     uvloop.run(_run(options, report))
     if options.json:

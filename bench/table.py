@@ -47,6 +47,8 @@ class Row(Struct, kw_only=True):
         """Whether the aim was reached, or by how much it was missed."""
         if self.aim is None or not self.values:
             return ""
+        if not self.aim:  # none at all is wanted
+            return "reached" if self.median <= 0 else "missed"
         missing = self.median / self.aim - 1 if self.at_most else 1 - self.median / self.aim
         return "reached" if missing <= 0 else f"missed by {missing:.0%}"
 

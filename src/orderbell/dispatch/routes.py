@@ -262,7 +262,8 @@ class Routes:
             detail = next((a.detail for a in answers if a.outcome is not Outcome.ACCEPTED), "")
             log.warning(
                 "provider is well again" if health.state == "closed" else "provider is paused",
-                provider=provider, reason=health.reason or before.reason, detail=detail, until=health.retry_at,
+                provider=provider, reason=health.reason or before.reason, detail=detail,
+                until=health.retry_at.isoformat("T", "seconds") if health.retry_at else "",
             )  # fmt: skip
             self._changed(Change(provider, health.state, health.reason or before.reason, detail))
 
