@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from orderbell.channels.protocol import Answer, Fate, Found, Limits, Outcome, Receipt, ReceiptsBy, Recovery, Scope
+from orderbell.core.model import Message
 from orderbell.core.routing import FAILURES_MIN
 from orderbell.dispatch.outcomes import DOUBT_ENDS_AFTER
 from orderbell.dispatch.receiving import SWEEP_EVERY, Receiver
-from orderbell.dispatch.routes import Change, Routes, Terms
+from orderbell.dispatch.routes import PLACES, SLOW, Change, Choice, Routes, Terms
 from orderbell.observe import counts
 from tests.dispatch.rig import NOON, TENANT, House, Scripted, contact, notice
 
@@ -226,6 +227,34 @@ async def test_messages_leave_at_the_pace_of_the_provider(house: House) -> None:
         taken.append(len(left.got))
     assert taken[-1] == 30
     assert max(after - before for before, after in itertools.pairwise(taken)) <= 6
+
+
+def test_slow_provider_keeps_its_own_messages_only() -> None:
+    """While as many requests as it has places take long, the others must carry what comes; then its turn comes again."""
+    left, right = pair()
+    ways = routes(left, right)
+    message = Message(
+        b"m" * 16, TENANT, "ann", "sms", "+8613800138000", "paid", "must", "service", "A1", "paid", "", (), NOON, NOON,
+        NOON + timedelta(hours=1),
+    )  # fmt: skip
+    for number in range(PLACES):
+        ways.left("left", bytes([number]), NOON)
+    later = NOON + SLOW
+    assert ways.choose(message, b"k" * 16, later) == Choice("left"), "none of them takes long yet"
+    later += timedelta(milliseconds=1)
+    assert ways.choose(message, b"k" * 16, later) == Choice("right")
+    assert Routes([left], NOON).choose(message, b"k" * 16, later) == Choice("left"), "there is nobody else"
+    ways.landed("left", bytes(1))
+    assert ways.choose(message, b"k" * 16, later) == Choice("left")
+
+
+async def test_requests_that_landed_are_forgotten(house: House) -> None:
+    """Whatever comes of a request, it must not count as under way for ever."""
+    left, right = pair(Outcome.RETRY_LATER, Outcome.ACCEPTED)
+    ways = routes(left, right)
+    await house.put(notice("paid"))
+    await drained(house, ways=ways)
+    assert ways._flying == {"left": {}, "right": {}}
 
 
 async def test_standing_of_providers_is_written_down(house: House) -> None:

@@ -403,6 +403,7 @@ class Dispatcher:
         """Hand a request over and write down what came of it."""
         channel = self._channels[request.provider]
         critical = request.departures[0].message.lane == "critical"
+        self._routes.left(request.provider, request.id, self._now())
         try:
             async with self._slots[request.provider, critical]:
                 if not critical:
@@ -416,6 +417,8 @@ class Dispatcher:
         except BaseException:
             self._lease.renounce()
             raise
+        finally:
+            self._routes.landed(request.provider, request.id)
 
     async def _hand_over(self, request: Request, channel: Channel) -> list[Answer]:
         batch = [self._outgoing(departure) for departure in request.departures]

@@ -28,6 +28,12 @@ CONFIRMED_MIN = 20
 LOOK_AGAIN = timedelta(seconds=3)
 """When to come back while a provider is on trial."""
 
+SLOW = timedelta(seconds=1)
+"""A request that has been under way for longer keeps its place from others."""
+
+PLACES = 4
+"""A provider with so many slow requests gets no more while another one could have them."""
+
 REFUSES_CONTENT = "!"
 """Behind the name of a provider in `tried`: it refuses these words for good."""
 
@@ -102,6 +108,7 @@ class Routes:
         self._terms = {name: (terms or {}).get(name, Terms()) for name in self.channels}
         self._health = {name: routing.Health(now) for name in self.channels}
         self._changed = changed
+        self._flying: dict[str, dict[bytes, datetime]] = {name: {} for name in self.channels}
         self._troubles: dict[str, str] = {}  # the last words of each provider about a failure
         self._carriers: dict[str, list[Channel]] = {}
         for channel in self.channels.values():
@@ -209,6 +216,8 @@ class Routes:
             free = [one for one in well if free_at[one.name] is None]
             if not free:
                 return Wait(min(at for at in free_at.values() if at is not None), "recipient_limit")
+        if len(free) > 1:
+            free = [one for one in free if not self._is_slow(one.name, now)] or free
         routes = [
             routing.Route(one.name, self._terms[one.name].weight, one.price_millifen, self._health[one.name])
             for one in free
@@ -240,6 +249,14 @@ class Routes:
             and self._serves(channel.name, message.tenant)
             and self._goes_to(channel, message.to)
         )
+
+    def left(self, provider: str, request: bytes, now: datetime) -> None:
+        """Put down that a request is under way."""
+        self._flying[provider][request] = now
+
+    def landed(self, provider: str, request: bytes) -> None:
+        """Put down that it is no more, whatever came of it."""
+        self._flying[provider].pop(request, None)
 
     def saw(self, provider: str, answers: Sequence[Answer], now: datetime) -> None:
         """Learn from the answers to a request."""
@@ -276,6 +293,10 @@ class Routes:
             part = tally.received / tally.accepted if tally.accepted >= CONFIRMED_MIN else 1.0
             confirmed = 1.0 if part >= LOST_SHARE else max(part, 0.05)
             self._health[tally.provider] = routing.heard(self._health[tally.provider], confirmed, tally.delay_s)
+
+    def _is_slow(self, name: str, now: datetime) -> bool:
+        flying = self._flying[name]
+        return len(flying) >= PLACES and sum(now - at > SLOW for at in flying.values()) >= PLACES
 
     def _faded(self, name: str, now: datetime) -> routing.Health:
         health = self._health[name] = routing.fade(self._health[name], now)
