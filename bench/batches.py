@@ -1,18 +1,14 @@
 """Sending through real protocols: to the simulators of Alibaba and Tencent in batches, settled by their receipts."""
 
-import asyncio
-import gc
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from time import perf_counter
 
-from bench.machine import Meter
+from bench.dispatch import drained
 from bench.processes import module
 from bench.providers import approved, channels_to, dispatcher_to, hearing, templates_of
 from bench.scratch import Scratch
-from bench.seed import seeded, until_settled
+from bench.seed import seeded
 from bench.stream import TENANT, VAULT
 from bench.table import Report, Sample, interleave, rate_row
 from orderbell.app.clock import system_clock
@@ -54,21 +50,11 @@ async def measure(scratch: Scratch, template: str, weights: tuple[float, float])
             routes = Routes(used, system_clock(), terms)
             routes.set_templates(codes)
             dispatcher = dispatcher_to(ledger, {TENANT: shelf}, routes)
-            gc.collect()
-            meter = Meter({"worker": os.getpid(), "postgres": scratch.pid, "providers": simulated.pid})
-            began = perf_counter()
-            task = asyncio.create_task(dispatcher.run())
             try:
-                await until_settled(store.pool.fetchval)
-                seconds = perf_counter() - began
-                spent = meter.read()
-                count: int = await store.pool.fetchval("SELECT count(*) FROM message WHERE provider <> 'inbox'")
+                return await drained(dispatcher, store, postgres=scratch.pid, providers=simulated.pid)
             finally:
-                await dispatcher.close()
-                await task
                 for channel in (*channels, *placeholders):
                     await channel.close()
-    return Sample(count, seconds, spent)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.playbooks import shipped_shelf
 from orderbell.store.ledger import Ledger
+from orderbell.store.postgres import Store
 
 ORDERS = 20_000
 AIM_PER_S = 5_000
@@ -31,19 +32,26 @@ async def measure(scratch: Scratch, template: str, shelf: Shelf | None = None) -
     ):
         channel = SandboxChannel(sandbox.word)
         dispatcher = Dispatcher(Ledger(store), {TENANT: shelf or shipped_shelf()}, [channel], now=system_clock)
-        gc.collect()
-        meter = Meter({"worker": os.getpid(), "postgres": scratch.pid, "sandbox": sandbox.pid})
-        began = perf_counter()
-        running = asyncio.create_task(dispatcher.run())
         try:
-            await until_settled(store.pool.fetchval)
-            seconds = perf_counter() - began
-            spent = meter.read()
-            count: int = await store.pool.fetchval("SELECT count(*) FROM message WHERE provider <> 'inbox'")
+            return await drained(dispatcher, store, postgres=scratch.pid, sandbox=sandbox.pid)
         finally:
-            await dispatcher.close()
-            await running
             await channel.close()
+
+
+async def drained(dispatcher: Dispatcher, store: Store, **pids: int) -> Sample:
+    """Let a dispatcher run until the queue is empty and the last receipt is there; `pids` are of who works besides."""
+    gc.collect()
+    meter = Meter({"worker": os.getpid(), **pids})
+    began = perf_counter()
+    running = asyncio.create_task(dispatcher.run())
+    try:
+        await until_settled(store.pool.fetchval)
+        seconds = perf_counter() - began
+        spent = meter.read()
+        count: int = await store.pool.fetchval("SELECT count(*) FROM message WHERE provider <> 'inbox'")
+    finally:
+        await dispatcher.close()
+        await running
     return Sample(count, seconds, spent)
 
 

@@ -292,11 +292,12 @@ def _show_sending(state: Any, *, as_json: bool) -> None:  # noqa: ANN401 - State
     if as_json:
         _print_json(state)
         return
+    from orderbell.app.sending import why_halted
+
     say = partial(out.print, highlight=False, soft_wrap=True)
     backlog = state.backlog
     if state.halted:
-        why = "this database was restored from a backup" if state.reason == "restored" else escape(state.reason)
-        say(f"[red]Halted[/] since {state.since:%Y-%m-%d %H:%M} UTC: {why}")
+        say(f"[red]Halted[/] since {state.since:%Y-%m-%d %H:%M} UTC: {escape(why_halted(state.reason))}")
         say("`orderbell dispatch resume` lets it go on.")
     else:
         say("[green]Sending.[/]")

@@ -100,6 +100,16 @@ def test_inbox_alone_says_why() -> None:
     assert [fate.reason for fate in nobody.fates] == [Reason.SENT]
 
 
+def test_inbox_beside_a_message_is_no_shortcoming() -> None:
+    """What was told on another channel, and put into the inbox besides, lacks nothing."""
+    book = playbook(notices={"paid": {"channels": ["sms", "push"], "also": ["inbox"]}})
+    told = notice("paid", values={"order_no": "A1"})
+    outlook = Outlook({"push": PATIENCE, "inbox": PATIENCE})
+    found = plan({"small": book}, contact(app="token"), History(), [told], NOON, outlook)
+    assert [message.channel for message in found.messages] == ["push", "inbox"]
+    assert [fate.reason for fate in found.fates] == [Reason.SENT]
+
+
 def test_notice_that_nobody_carries() -> None:
     """Without an inbox for it, a notice whose only channel has no provider is dropped, and says so."""
     book = playbook(notices={"shipped": {"channels": ["sms"]}})

@@ -29,7 +29,7 @@ from rich.text import Text
 from orderbell import __version__
 from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.app.secret import data_dir_of, read_secret, secret_file_of
-from orderbell.app.sending import RESTORED
+from orderbell.app.sending import why_halted
 from orderbell.app.templates import counted, provider_of, wanted_texts
 from orderbell.channels.http import HttpClient, NoReply
 from orderbell.channels.keeping import KeptInMemory
@@ -167,7 +167,7 @@ async def _sending(stored: Stored) -> list[Finding]:
     halted, reason, since = stored.halted
     if not halted:
         return [fine("sending", "not halted")]
-    why = "this database was restored from a backup" if reason == RESTORED else reason
+    why = why_halted(reason)
     when = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
     says = f"halted{when}{f': {why}' if why else ''}; everything waits"
     return [doubtful("sending", says, "`orderbell dispatch resume` lets it go on")]

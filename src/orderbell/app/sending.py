@@ -25,7 +25,6 @@ from orderbell.store.templates import Templates
 from orderbell.store.tenants import read_shelves
 
 CONNECTIONS = 4
-BY_HAND = "by hand"
 RESTORED = "restored"
 """The reason of a halt that a dispatcher made by itself."""
 
@@ -46,6 +45,11 @@ class State(Struct, frozen=True):
     since: datetime | None
     backlog: Backlog
     providers: list[Standing]
+
+
+def why_halted(reason: str) -> str:
+    """The reason of a halt in words."""
+    return "this database was restored from a backup" if reason == RESTORED else reason
 
 
 @asynccontextmanager
@@ -70,9 +74,7 @@ async def halt(settings: Settings, reason: str) -> State:
     if reason.strip() == RESTORED:
         raise ReasonTaken(f"{RESTORED!r} is what OrderBell itself says after a restore; write it in other words")
     async with _opened(settings) as store:
-        ledger = Ledger(store)
-        halted, _, _ = await ledger.halted()
-        await ledger.halt(reason or ("" if halted else BY_HAND), system_clock())
+        await Ledger(store).halt(reason, system_clock())
     return await look(settings)
 
 

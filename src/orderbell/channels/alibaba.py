@@ -46,6 +46,7 @@ from orderbell.channels.protocol import (
     Shared,
     Unsure,
 )
+from orderbell.channels.templates import require_bare_sign
 
 VARIABLE_LENGTH_MAX: Final = 35
 # Only these bytes count as heard; anything else, and the provider tells it again after 1, 5 and 10 minutes.
@@ -109,8 +110,7 @@ class AlibabaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def __post_init__(self) -> None:
         """See the class."""
-        if "【" in self.sign or "】" in self.sign:
-            raise ValueError("sign: write it without 【】, they are added")
+        require_bare_sign("sign", self.sign)
 
     def __repr__(self) -> str:
         return f"AlibabaOptions(sign={self.sign!r}, url={self.url!r})"

@@ -29,6 +29,7 @@ import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from orderbell.channels.protocol import CallbackRefused, Heard, Receipt
+from orderbell.serving import bind
 
 log = structlog.get_logger(__name__)
 
@@ -382,7 +383,7 @@ class BounceListener:
         # The library logs every line of every session, addresses included.
         logging.getLogger("mail.log").setLevel(logging.ERROR)
         # Several web processes may share the port.
-        server = await asyncio.get_running_loop().create_server(self._meet, host, port, reuse_port=bool(port) or None)
+        server = await asyncio.get_running_loop().create_server(self._meet, sock=bind(host, port, shared=True))
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

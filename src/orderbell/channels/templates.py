@@ -236,6 +236,16 @@ def check_sign(sign: str) -> Problem | None:
     return Problem(Rule.SIGN, message, "write the approved name of company or trademark into the option sign")
 
 
+def require_bare_sign(option: str, sign: str) -> None:
+    """Refuse a signature in the settings that brings its own brackets; whatever else is wrong `check_sign` says.
+
+    Raises:
+        ValueError: 【】 stand in it; the message names the option.
+    """
+    if "【" in sign or "】" in sign:
+        raise ValueError(f"{option}: write it without 【】, they are added")
+
+
 def check_count(kind: TemplateKind, count: int, needed_count: int) -> Problem | None:
     """Say whether these are more templates than an account may have; `needed_count` of them cannot be done without."""
     most = COUNT_MAX.get(kind)

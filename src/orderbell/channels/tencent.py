@@ -37,6 +37,7 @@ from orderbell.channels.protocol import (
     Shared,
     Unsure,
 )
+from orderbell.channels.templates import require_bare_sign
 from orderbell.channels.tencent_codes import BEIJING, CLOCK_CODES
 from orderbell.channels.tencent_rows import History, match
 from orderbell.channels.tencent_told import REVIEWS, read_told
@@ -136,9 +137,8 @@ class TencentOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     def __post_init__(self) -> None:
         """See the class."""
-        for name in ("sign", "sign_abroad"):
-            if not {"【", "】"}.isdisjoint(getattr(self, name)):
-                raise ValueError(f"{name}: write it without 【】, they are added")
+        require_bare_sign("sign", self.sign)
+        require_bare_sign("sign_abroad", self.sign_abroad)
 
     def __repr__(self) -> str:
         """Show which account it is and nothing secret."""

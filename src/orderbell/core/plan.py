@@ -405,7 +405,7 @@ def _deliver(
             messages += _write(draft, line, channel)
     if not messages:
         return Fate(notice, "dropped", _passed_over(draft, wanted) or draft.wordless or Reason.NO_ENDPOINT)
-    if reason is Reason.SENT and messages[-1].channel == "inbox":
+    if reason is Reason.SENT and all(message.channel == "inbox" for message in messages):
         reason = _passed_over(draft, wanted) or reason
     draft.messages += messages
     draft.note(line, messages)

@@ -31,7 +31,7 @@ from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
 from orderbell.dispatch.patience import patience_of
 from orderbell.dispatch.planning import PlanAt, Planner, lay_out, outgoing
 from orderbell.dispatch.receiving import Receiver, Report, report_late
-from orderbell.dispatch.routes import REFUSES_CONTENT, Routes
+from orderbell.dispatch.routes import PLACES, REFUSES_CONTENT, Routes
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
 from orderbell.store.ledger import (
@@ -125,7 +125,7 @@ class Dispatcher:
         now: Callable[[], datetime],
         poll_ms: int = 50,
         batch: int = 500,
-        in_flight: int = 4,
+        in_flight: int = PLACES,
         plan_at: PlanAt | None = None,
         patience: timedelta | None = None,
         report: Report | None = None,

@@ -32,7 +32,7 @@ SLOW = timedelta(seconds=1)
 """A request that has been under way for longer keeps its place from others."""
 
 PLACES = 4
-"""A provider with so many slow requests gets no more while another one could have them."""
+"""Requests of a provider under way at once; with so many slow ones it gets no more while another could have them."""
 
 REFUSES_CONTENT = "!"
 """Behind the name of a provider in `tried`: it refuses these words for good."""

@@ -279,11 +279,11 @@ class _Story:
             "settled_at": self.teller.time(settled_at, sent_at, exact=True),
             "outcome": fill(words.outcome_note, {"outcome": outcome}) if outcome else "",
         })  # fmt: skip
-        tries = words.attempts_so_far if one.status == "queued" else words.attempts
-        # A message that waits has a number for its next try; one that was never handed over has had none.
-        made = one.attempt_no if one.status != "queued" or one.outcome else 0
-        many = made > (0 if one.status == "queued" else 1)
-        return words.joined(said, fill(tries, {"count": made}) if many else "")
+        # Where nothing came of a message that waits, its number only keeps places free: no try was made.
+        waits = one.status == "queued"
+        if one.attempt_no <= 1 or (waits and not one.outcome):
+            return said
+        return words.joined(said, fill(words.attempts_so_far if waits else words.attempts, {"count": one.attempt_no}))
 
     def cap(self) -> Cap | None:
         """The cap that was full; one that the playbook no longer has goes for all."""

@@ -232,7 +232,7 @@ WORKERS = "SELECT greatest(count(*), 1) FROM worker WHERE lease_until > clock_ti
 # What was restored stays so: `resume` has to ask first, whatever somebody says of it later.
 HALT = """
 UPDATE halt SET since = CASE WHEN halted THEN since ELSE $2::timestamptz END, halted = true,
-    reason = CASE WHEN halted AND (reason = 'restored' OR $1 = '') THEN reason ELSE $1 END
+    reason = CASE WHEN halted AND (reason = 'restored' OR $1 = '') THEN reason WHEN $1 = '' THEN 'by hand' ELSE $1 END
 """
 RESUME = "UPDATE halt SET halted = false, reason = '', since = NULL"
 HALTED = "SELECT halted, reason, since FROM halt"

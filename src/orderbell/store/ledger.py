@@ -402,7 +402,10 @@ class Ledger:
         return count_
 
     async def halt(self, reason: str, now: datetime) -> None:
-        """Stop sending, on every worker, until `resume`; where it is halted already, only a reason is new."""
+        """Stop sending, on every worker, until `resume`; where it is halted already, only a reason is new.
+
+        Without a `reason` it is halted by hand, or stays so for the reason that there was.
+        """
         await self._tried(lambda c: c.execute(sql.HALT, reason, now))
 
     async def resume(self) -> None:
