@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from orderbell.channels import guarded
 from orderbell.channels.guarded import AddressRefused, GuardedClient, Unresolved, refusal
-from orderbell.channels.http import Address, NoReply, Reply, read_address
+from orderbell.channels.http import Address, HttpClient, NoReply, Reply, read_address
 from tests.raw_server import Behaviour, answering, http_answer, raw_server, read_request, unused_port
 
 LOCAL = (
@@ -47,6 +47,7 @@ async def client(
     *,
     asked: list[str] | None = None,
     ca_pem: bytes | None = None,
+    connect_timeout_s: float = 0.5,
     **hosts: object,
 ) -> AsyncIterator[GuardedClient]:
     """Make an impatient client with name servers of its own."""
@@ -62,7 +63,12 @@ async def client(
     assert isinstance(allow_hosts, tuple)
     assert isinstance(ports, tuple)
     made = GuardedClient(
-        allow_hosts=allow_hosts, ports=ports, connect_timeout_s=0.5, timeout_s=5, ca_pem=ca_pem, resolve=resolve
+        allow_hosts=allow_hosts,
+        ports=ports,
+        connect_timeout_s=connect_timeout_s,
+        timeout_s=2 * connect_timeout_s + 4,
+        ca_pem=ca_pem,
+        resolve=resolve,
     )
     try:
         yield made
@@ -229,18 +235,55 @@ async def test_request_cuts_answer() -> None:
     assert answered == Reply(200, b"x" * guarded.ANSWER_BYTES_MAX)
 
 
+@asynccontextmanager
+async def patient(names: list[str], url: str) -> AsyncIterator[tuple[GuardedClient, list[str]]]:
+    """Make a client that waits long, for a busy machine, and addresses of hosts that all lead to one server."""
+    port = url.rpartition(":")[2]
+    allowed = tuple(f"{one}:{port}" for one in names)
+    local = {one: ["127.0.0.1"] for one in names}
+    async with client(local, allow_hosts=allowed, connect_timeout_s=20) as http:
+        yield http, [f"http://{one}/" for one in allowed]
+
+
 async def test_clients_are_kept_for_last_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many clients may be kept, however many hosts are called at once; a used one must stay."""
     monkeypatch.setattr(guarded, "_CLIENTS_MAX", 2)
     names = [f"h{number}.example" for number in range(6)]
-    async with raw_server(answering(http_answer(b"ok"))) as url:
-        port = url.rpartition(":")[2]
-        async with client(
-            {one: ["127.0.0.1"] for one in names}, allow_hosts=tuple(f"{one}:{port}" for one in names)
-        ) as http:
-            calls = [http.request("POST", f"http://{one}:{port}/", b"{}") for one in [*names, *names]]
-            assert all(isinstance(answered, Reply) for answered in await asyncio.gather(*calls))
-            assert len(http._clients) == 2
+    async with raw_server(answering(http_answer(b"ok"))) as url, patient(names, url) as (http, urls):
+        calls = [http.request("POST", one, b"{}") for one in [*urls, *urls]]
+        answered = await asyncio.gather(*calls)
+        assert [one for one in answered if not isinstance(one, Reply)] == []
+        assert len(http._clients) == 2
+
+
+async def test_client_that_is_wanted_again_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While clients are given up one after the other, a request that wants one of them must not find it closing."""
+    close, wanted = HttpClient.close, asyncio.Event()
+
+    async def slow_close(client: HttpClient) -> None:
+        wanted.set()
+        await asyncio.sleep(0.1)
+        await close(client)
+
+    hanging = asyncio.Event()
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await read_request(reader) == b"late":
+            await hanging.wait()
+        writer.write(http_answer(b"ok"))
+        await writer.drain()
+
+    async with raw_server(answer_late) as url, patient(["a.example", "b.example", "c.example"], url) as (http, urls):
+        for one in urls:
+            await http.request("POST", one, b"{}")
+        monkeypatch.setattr(guarded, "_CLIENTS_MAX", 1)
+        monkeypatch.setattr(HttpClient, "close", slow_close)
+        giving_up = asyncio.create_task(http.request("POST", urls[2], b"{}"))  # a and b are idle and one too many each
+        await wanted.wait()
+        late = asyncio.create_task(http.request("POST", urls[1], b"late"))
+        assert await giving_up == Reply(200, b"ok")
+        hanging.set()
+        assert await late == Reply(200, b"ok")
 
 
 async def test_request_on_closed_client() -> None:

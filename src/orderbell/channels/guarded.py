@@ -244,9 +244,11 @@ class GuardedClient:
 
     async def _give_up_oldest(self) -> None:
         idle = [key for key in self._clients if self._in_use[key] < 1]
-        for key in idle[: max(len(self._clients) - _CLIENTS_MAX, 0)]:
-            del self._in_use[key]
-            await self._clients.pop(key).close()
+        # All are taken out before the first is closed: while one closes, another request may want the next.
+        given_up = [self._clients.pop(key) for key in idle[: max(len(self._clients) - _CLIENTS_MAX, 0)]]
+        self._in_use = +self._in_use
+        for client in given_up:
+            await client.close()
 
     def _make(self, connect_to: tuple[str, str], origin: str) -> HttpClient:
         connect_timeout_s, timeout_s = self._timeouts
