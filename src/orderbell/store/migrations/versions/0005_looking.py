@@ -1,0 +1,25 @@
+"""Looking: what the console and the API search by.
+
+Revision: 0005.
+"""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+STATEMENTS: tuple[str, ...] = ()
+
+
+def upgrade() -> None:
+    """Create what is not there yet."""
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Nothing is thrown away."""
+    raise NotImplementedError

@@ -1,0 +1,25 @@
+"""Activation: each tenant's own playbooks, drafts of them, and which version counts.
+
+Revision: 0006.
+"""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+STATEMENTS: tuple[str, ...] = ()
+
+
+def upgrade() -> None:
+    """Create what is not there yet."""
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Nothing is thrown away."""
+    raise NotImplementedError

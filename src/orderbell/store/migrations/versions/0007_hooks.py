@@ -1,0 +1,25 @@
+"""Webhooks out: who hears of changes, and what waits to be told.
+
+Revision: 0007.
+"""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+STATEMENTS: tuple[str, ...] = ()
+
+
+def upgrade() -> None:
+    """Create what is not there yet."""
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Nothing is thrown away."""
+    raise NotImplementedError

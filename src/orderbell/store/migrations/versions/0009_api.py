@@ -1,0 +1,25 @@
+"""API: answers that are given once.
+
+Revision: 0009.
+"""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+STATEMENTS: tuple[str, ...] = ()
+
+
+def upgrade() -> None:
+    """Create what is not there yet."""
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Nothing is thrown away."""
+    raise NotImplementedError
