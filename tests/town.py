@@ -122,7 +122,7 @@ async def running_town(store: Store) -> AsyncIterator[Town]:
     events = events_route(submit, ring.tenant_of, clock, busy=TooBusy)
     dispatcher = Dispatcher(Ledger(store), shelves, [channel], now=clock)
     async with contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(serving(create_site([events, keyed(routes, ring.tenant_of)], ready)))
+        url = await stack.enter_async_context(serving(create_site([events, keyed(routes, ring.caller_of)], ready)))
         clients = [
             await stack.enter_async_context(
                 httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=20)

@@ -5,9 +5,10 @@ lanes keep the database busy while another batch is being decided. Between proce
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from time import perf_counter
 from typing import Protocol
 
 import structlog
@@ -17,6 +18,7 @@ from orderbell.core.model import Reason
 from orderbell.core.turn import Key, Shelf
 from orderbell.errors import DatabaseUnavailable, OrderBellError
 from orderbell.observe import count
+from orderbell.observe.figures import measure, tally
 
 log = structlog.get_logger()
 
@@ -224,6 +226,7 @@ class Intake:
 
     async def _decide(self, batch: list[_Share]) -> None:
         events = [event for share in batch for event in share.events]
+        began = perf_counter()
         try:
             answers = await self._turn(events)
         except asyncio.CancelledError:
@@ -233,8 +236,8 @@ class Intake:
             log.warning("turn failed", events=len(events), problem=f"{type(problem).__name__}: {problem}")
             self._fail(batch, problem)
         else:
-            count("intake.events", len(events))
-            count("intake.turns")
+            measure("turn_seconds", perf_counter() - began)
+            _note(answers)
             start = 0
             for share in batch:
                 share.settle(answers[start : start + len(share.events)])
@@ -261,6 +264,19 @@ class Intake:
                 return [Answer(events[0].id, Status.REFUSED, Reason.UNDECIDABLE.value, "", detail)]
         middle = len(events) // 2
         return [*await self._turn(events[:middle]), *await self._turn(events[middle:])]
+
+
+def _note(answers: Sequence[Answer]) -> None:
+    """Put what became of a batch into the figures."""
+    count("intake.events", len(answers))
+    count("intake.turns")
+    measure("turn_events", len(answers))
+    for status, times in Counter([answer.status for answer in answers]).items():
+        tally("events", (status,), times)
+        if status is Status.REFUSED:
+            for answer in answers:
+                if answer.status is Status.REFUSED:
+                    tally("events_refused", (answer.reason,))
 
 
 class Timers:

@@ -9,6 +9,7 @@
     ├── ScenarioInvalid        a scenario file does not follow its form
     ├── HistoryUnreadable      a folder of past orders cannot be read
     ├── VaultSealed            personal data cannot be opened with this secret
+    ├── ScopeMissing           an API key may not do what it is used for
     ├── TurnConflict           two turns created the same row; the turn is tried again
     └── RequestFailed          the API refused a request of the Python client
 
@@ -42,6 +43,10 @@ class HistoryUnreadable(OrderBellError):
 
 class VaultSealed(OrderBellError):
     """Personal data cannot be opened with this secret."""
+
+
+class ScopeMissing(OrderBellError):
+    """An API key may not do what it is used for."""
 
 
 class TurnConflict(OrderBellError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orderbell.app.clock import Clock, system_clock
 from orderbell.app.database import open_database, open_store
-from orderbell.app.explaining import Explainer
+from orderbell.app.front import Front, front_routes
 from orderbell.app.hearing import Hearing, Submit
 from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.app.staff import open_alerts, tell_of
@@ -23,28 +23,22 @@ from orderbell.dispatch import Dispatcher
 from orderbell.dispatch.alerts import Alerts
 from orderbell.dispatch.receiving import Receiver
 from orderbell.dispatch.routes import Routes
-from orderbell.engine import Intake, IntakeBusy, Timers
+from orderbell.engine import Intake, Timers
 from orderbell.errors import OrderBellError, SettingsInvalid
-from orderbell.insight.explain import Explanation
 from orderbell.playbooks import load_shelf
 from orderbell.sandbox.server import running
 from orderbell.serving import bind, serving
 from orderbell.settings import Settings
 from orderbell.sources.callbacks import Caller, callbacks_route
-from orderbell.sources.events import events_route
-from orderbell.sources.replies import replies_route
-from orderbell.sources.unsubscribe import unsubscribe_route, unsubscribe_token
+from orderbell.sources.unsubscribe import unsubscribe_token
 from orderbell.store import embedded
-from orderbell.store.keys import KeyRing, create_key
+from orderbell.store.keys import create_key
 from orderbell.store.ledger import Ledger
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.sharing import SharedByAll
 from orderbell.store.templates import Templates
 from orderbell.store.tenants import add_tenant, read_shelves
-from orderbell.web.access import keyed
-from orderbell.web.explaining import explain_routes
-from orderbell.web.people import people_routes
 from orderbell.web.site import create_site
 
 TENANTS_EVERY_S = 2.0
@@ -143,7 +137,6 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
     store, settings = platform.store, platform.settings
     intake = platform.intake = Intake(store, platform.shelves)
     await stack.enter_async_context(_until_closed(intake))
-    ring = KeyRing(store.pool)
 
     async def submit(events: list[Event]) -> list[Answer]:
         if any(event.tenant not in platform.shelves for event in events):
@@ -162,20 +155,13 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
             await _find_tenants(platform)
         return platform.shelves.get(tenant, platform.shelf)
 
-    people_of = partial(People, store)
-    people = [
-        *people_routes(people_of, shelf_of, now),
-        replies_route(people_of, shelf_of, submit, now, busy=IntakeBusy),
-    ]
-    stories = explain_routes(Explainer(store, shelf_of), Explanation)
-    events = events_route(submit, ring.tenant_of, now, busy=IntakeBusy)
+    front = Front(settings, store, platform.shelves, shelf_of, submit, now, platform.providers)
     callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
     hearing = _hearing(platform, submit, now)
     callbacks = callbacks_route(callers, hearing.keep, settings.public_url)
-    leaving = unsubscribe_route(people_of, store.vault.index_key, now)
     for one in platform.providers:
         await _listen(stack, one, platform.channels[one.name], hearing)
-    site = create_site([events, callbacks, leaving, keyed([*people, *stories], ring.tenant_of)], missing)
+    site = create_site([callbacks, *front_routes(front)], missing, front.hall())
     try:
         serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)

@@ -168,9 +168,11 @@ class _OrderStory:
             step.at, "event", step.type, what, words.say("event", at=self.teller.time(step.at), event=what), why
         )
 
-    def _line(self, at: datetime, kind: str, name: str, what: str, happened: str, why: str) -> Line:
+    def _line(
+        self, at: datetime, kind: str, name: str, what: str, happened: str, why: str, *, ended: bool = False
+    ) -> Line:
         text = self.words.joined(happened, why)
-        return Line(at, kind, name, what, text, happened, why, self.order.no)
+        return Line(at, kind, name, what, text, happened, why, self.order.no, ended=ended)
 
     def effect(self, at: datetime, effect: Effect) -> Iterator[Line]:
         """What an event brought about; whom it told is told by the notices themselves."""
@@ -178,8 +180,8 @@ class _OrderStory:
         if isinstance(effect, OpenAnomaly | CloseAnomaly):
             what = words.anomalies.get(effect.name, effect.name)
             name = "anomaly_opened" if isinstance(effect, OpenAnomaly) else "anomaly_closed"
-            said = words.say(name, at=when, anomaly=what)
-            yield self._line(at, "anomaly", effect.name, what, said, words.reasons[effect.reason])
+            said, ended = words.say(name, at=when, anomaly=what), isinstance(effect, CloseAnomaly)
+            yield self._line(at, "anomaly", effect.name, what, said, words.reasons[effect.reason], ended=ended)
         elif isinstance(effect, OpenCase):
             case = effect.case
             what = words.anomalies.get(case.anomaly, case.anomaly)
@@ -188,7 +190,7 @@ class _OrderStory:
             yield self._line(at, "case", case.anomaly, what, said, words.reasons[effect.reason])
         elif isinstance(effect, CloseCase):
             said = words.say("case_closed", at=when)
-            yield self._line(at, "case", effect.id.hex(), "", said, words.reasons[effect.reason])
+            yield self._line(at, "case", effect.id.hex(), "", said, words.reasons[effect.reason], ended=True)
         elif isinstance(effect, Compensate):
             yield self.amends(at, effect)
 

@@ -29,7 +29,10 @@ _GONE_WRONG = frozenset({"failed", "rejected"})
 
 
 class Sending(Struct, frozen=True, omit_defaults=True):
-    """A message that said it; `status` as the ledger has it, the text as it went out, numbers in it masked."""
+    """A message that said it; `status` as the ledger has it, the text as it went out, numbers in it masked.
+
+    `id` is that of the message, in hexadecimal digits.
+    """
 
     channel: str
     status: str
@@ -37,13 +40,15 @@ class Sending(Struct, frozen=True, omit_defaults=True):
     text: str
     subject: str = ""
     settled_at: datetime | None = None
+    id: str = ""
 
 
 class Line(Struct, frozen=True, omit_defaults=True):
     """A line of the story: when (aware UTC), what it is about, and in words what happened and why.
 
     `kind` is event, consent, anomaly, case, amends or notice; `name` the event type, the anomaly, or the topic; `text`
-    the whole of it. Of a notice besides: `who` with a masked address, `fate` and `reason` as codes, what was `sent`.
+    the whole of it. Of a notice besides: `who` with a masked address, `fate` and `reason` as codes, what was `sent`,
+    and in words its `cause`. `ended`: an anomaly or a case that is over.
     """
 
     at: datetime
@@ -61,6 +66,8 @@ class Line(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     until: datetime | None = None
     sent: tuple[Sending, ...] = ()
+    cause: str = ""
+    ended: bool = False
 
 
 def shown(text: str) -> str:
@@ -102,17 +109,15 @@ class Teller:
         story = _Story(self, notice, settled)
         parts = list(story.parts())
         who, topic, fate = self.who(notice), self.topic(notice.topic), settled.fate if settled else "held"
-        order = self.words.say("of_order", order_no=notice.order_no) if with_order else ""
-        lead = self.words.say(
-            "notice", at=self.time(notice.created_at), order=order, who=who, topic=topic, cause=self.cause(notice)
-        )
+        order, cause = self.words.say("of_order", order_no=notice.order_no) if with_order else "", self.cause(notice)
+        lead = self.words.say("notice", at=self.time(notice.created_at), order=order, who=who, topic=topic, cause=cause)
         return Line(
             notice.created_at, "notice", notice.topic, topic, self.words.joined(lead, *(part.text for part in parts)),
             self.words.joined(*(part.text for part in parts if not part.is_why)) or capital(self.words.fates[fate]),
             self.words.joined(*(part.text for part in parts if part.is_why)),
             notice.order_no, shown(notice.role), shown(notice.contact), who, fate,
             settled.reason if settled else notice.held, None if settled else notice.due_at,
-            tuple(_sending(one) for one in story.posted),
+            tuple(_sending(one) for one in story.posted), cause,
         )  # fmt: skip
 
     def time(self, at: datetime, beside: datetime | None = None, *, exact: bool = False) -> str:
@@ -444,8 +449,9 @@ _SAID_BY_MESSAGES = frozenset({Reason.SENT, Reason.FELL_BACK, Reason.REVIEW_DUE}
 def _sending(one: Posted) -> Sending:
     message = one.message
     return Sending(
-        message.channel, one.status, message.told_at, shown(message.text), shown(message.subject), one.settled_at
-    )
+        message.channel, one.status, message.told_at, shown(message.text), shown(message.subject), one.settled_at,
+        message.id.hex(),
+    )  # fmt: skip
 
 
 def by_time(lines: Iterable[Line]) -> tuple[Line, ...]:

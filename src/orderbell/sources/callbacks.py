@@ -46,7 +46,9 @@ def callbacks_route(callers: Mapping[str, Caller], keep: Keep, public_url: str =
     """
     paths = ["/v1/callbacks/{provider:str}/{token:str}", "/v1/callbacks/{provider:str}/{token:str}/{kind:str}"]
 
-    @route(paths, http_method=["GET", "POST"], include_in_schema=False)
+    @route(
+        paths, http_method=["GET", "POST"], include_in_schema=False, opt={"public": "the address itself is the secret"}
+    )
     async def take_callback(request: Request[Any, Any, Any]) -> Response[bytes]:
         named = request.path_params
         provider, token, kind = named["provider"], named["token"], named.get("kind", "")

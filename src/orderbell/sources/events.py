@@ -23,7 +23,7 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, ReceiveMessage, Scope, Send
 
 from orderbell.core.events import Answer, Event, Status, parse_events
-from orderbell.errors import OrderBellError
+from orderbell.errors import OrderBellError, ScopeMissing
 from orderbell.sources.schema import PATH, describe_route
 
 log = structlog.get_logger()
@@ -75,7 +75,8 @@ def events_route(submit: Submit, tenant_of_key: TenantOfKey, now: Now, *, busy: 
     Args:
         submit: Raises `busy` when more events wait than can be taken soon (answered by 429), and any other
             OrderBellError when they cannot be decided at all (503).
-        tenant_of_key: Raises an OrderBellError when it cannot look the key up (503).
+        tenant_of_key: Raises ScopeMissing for a key that may bring no events (403), another OrderBellError when it
+            cannot look the key up (503).
         now: Tells when the events were received.
         busy: See `submit`.
     """
@@ -102,7 +103,7 @@ def events_route(submit: Submit, tenant_of_key: TenantOfKey, now: Now, *, busy: 
             await _answer_list(answers, send)
 
     description = describe_route(Answers, BODY_BYTES_MAX)
-    return asgi(PATH, copy_scope=False, opt={"openapi": description})(take_events)
+    return asgi(PATH, copy_scope=False, opt={"openapi": description, "right": "events:write"})(take_events)
 
 
 def turned_away(
@@ -127,6 +128,8 @@ async def _tenant(headers: Iterable[tuple[bytes, bytes]], tenant_of_key: TenantO
         raise turned_away(401, "no_key", "No API key", detail, {"WWW-Authenticate": 'Bearer realm="orderbell"'})
     try:
         tenant = await tenant_of_key(key.strip().decode("latin-1"))
+    except ScopeMissing as problem:
+        raise turned_away(403, "missing_scope", "The key may not do this", str(problem)) from problem
     except OrderBellError as problem:
         raise _away(problem) from problem
     if tenant is None:

@@ -109,7 +109,10 @@ def replies_route(
 ) -> ControllerRouterHandler:
     """Make the route; it needs a key (`web.access.keyed`), and takes `submit` and `busy` as `events_route` does."""
 
-    @post("/v1/replies", summary="Tell what people answered by SMS", tags=["people"], operation_class=_Operation)
+    @post(
+        "/v1/replies", summary="Tell what people answered by SMS", tags=["people"], operation_class=_Operation,
+        opt={"right": "events:write"},
+    )  # fmt: skip
     async def take_replies(tenant: NamedDependency[str], request: Request[Any, Any, Any]) -> Response[Any]:
         body = await _read_body(request)
         items = _split(body)

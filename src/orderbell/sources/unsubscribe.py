@@ -74,7 +74,10 @@ def unsubscribe_route(
 ) -> ControllerRouterHandler:
     """Make the route."""
 
-    @route("/u/{token:str}", http_method=["GET", "POST"], include_in_schema=False)
+    @route(
+        "/u/{token:str}", http_method=["GET", "POST"], include_in_schema=False,
+        opt={"public": "the token itself is the secret"},
+    )  # fmt: skip
     async def unsubscribe(request: Request[Any, Any, Any]) -> Response[str]:
         found = read_token(key_of, request.path_params["token"])
         if found is None:

@@ -43,7 +43,7 @@ _SETTLED_OF_CONTACT = f"""
 _WAITING = "SELECT body FROM queue WHERE tenant = $1 AND contact = ANY ($2::text[])"
 # The attempt is the live one: what came of it stands in its own row where it ended without acceptance.
 _POSTED = """
-SELECT m.message_id, m.body, m.status, m.attempt_no, m.sending_at, m.settled_at, m.due_at, t.outcome
+SELECT m.message_id, m.body, m.status, m.attempt_no, m.sending_at, m.settled_at, m.due_at, t.outcome, m.provider
 FROM message m LEFT JOIN attempt t ON t.tenant = m.tenant AND t.attempt_id = m.attempt_id
 WHERE m.tenant = $1 AND m.order_no = ANY ($2::text[])
 """
@@ -102,6 +102,7 @@ class Posted(Struct, frozen=True):
     settled_at: datetime | None = None
     due_at: datetime | None = None
     outcome: str = ""
+    provider: str = ""
 
 
 class Dossier(Struct, frozen=True):
@@ -179,11 +180,11 @@ class Archive:
 
     async def _posted(self, connection: Connection, order_nos: list[str]) -> tuple[Posted, ...]:
         made = []
-        for name, body, status, attempt_no, sending_at, settled_at, due_at, outcome in await connection.fetch(
+        for name, body, status, attempt_no, sending_at, settled_at, due_at, outcome, provider in await connection.fetch(
             _POSTED, self._tenant, order_nos
         ):
             message = decode_message(self._vault.open(self._tenant, name, body))
-            made.append(Posted(message, status, attempt_no, sending_at, settled_at, due_at, outcome or ""))
+            made.append(Posted(message, status, attempt_no, sending_at, settled_at, due_at, outcome or "", provider))
         return tuple(sorted(made, key=lambda one: (one.message.told_at, one.message.id)))
 
     async def _contacts(self, connection: Connection, names: Iterable[str]) -> dict[str, Contact]:

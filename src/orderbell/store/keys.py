@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked and looked up. Only their SHA-256 is stored.
+"""API keys: made with scopes, listed, revoked and looked up. Only their SHA-256 is stored.
 
 A key has 256 random bits, so a plain hash of it cannot be turned back and needs no salt.
 """
@@ -7,14 +7,14 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Final, TypeAlias
 
 import asyncpg
 from msgspec import Struct
 
-from orderbell.errors import DatabaseUnavailable
+from orderbell.errors import DatabaseUnavailable, ScopeMissing
 from orderbell.store.postgres import BREAKS
 
 PREFIX: Final = "ob_"
@@ -26,11 +26,30 @@ REMEMBERED_MAX: Final = 10_000
 _LOOK_UP_WITHIN_S: Final = 5
 _FINGERPRINT_LENGTH: Final = 12
 
+SCOPES: Final = (
+    "events:write",
+    "orders:read",
+    "people:read",
+    "people:write",
+    "messages:read",
+    "cases:read",
+    "playbooks:read",
+    "playbooks:write",
+    "providers:read",
+    "hooks:read",
+    "hooks:write",
+    "metrics:read",
+    "settings:write",
+    "links:write",
+)
+"""What a key may be allowed; who else may come in and what was changed are for people alone."""
+
 _ADD_TENANT = "INSERT INTO tenant (tenant) VALUES ($1) ON CONFLICT DO NOTHING"
-_ADD = "INSERT INTO api_key (tenant, key_hash, label) VALUES ($1, $2, $3)"
-_LOOK_UP = "SELECT tenant FROM api_key WHERE key_hash = $1 AND revoked_at IS NULL"
+_ADD = "INSERT INTO api_key (tenant, key_hash, label, scopes) VALUES ($1, $2, $3, $4::text[])"
+_LOOK_UP = "SELECT tenant, scopes FROM api_key WHERE key_hash = $1 AND revoked_at IS NULL"
 _LIST = """
-SELECT tenant, key_hash, label, created_at, revoked_at FROM api_key WHERE tenant = $1 ORDER BY created_at, key_hash
+SELECT tenant, key_hash, label, created_at, revoked_at, scopes
+FROM api_key WHERE tenant = $1 ORDER BY created_at, key_hash
 """
 _REVOKE = f"""
 UPDATE api_key SET revoked_at = now()
@@ -49,6 +68,20 @@ class ApiKey(Struct, frozen=True):
     label: str
     created_at: datetime
     revoked_at: datetime | None
+    scopes: tuple[str, ...]
+
+
+class ApiCaller(Struct, frozen=True):
+    """Who calls with a key, and what the key may do; the trail names it by its fingerprint."""
+
+    tenant: str
+    scopes: frozenset[str]
+    fingerprint: str
+
+    @property
+    def actor(self) -> str:
+        """How the trail names the key."""
+        return f"key:{self.fingerprint}"
 
 
 def fingerprint_of(key: str) -> str:
@@ -56,12 +89,18 @@ def fingerprint_of(key: str) -> str:
     return _digest(key).hex()[:_FINGERPRINT_LENGTH]
 
 
-async def create_key(pool: Pool, tenant: str, label: str = "") -> str:
-    """Make a key for a tenant, who is added when new; the only time that the key itself is seen."""
+async def create_key(pool: Pool, tenant: str, label: str = "", scopes: Collection[str] = SCOPES) -> str:
+    """Make a key for a tenant, who is added when new; the only time that the key itself is seen.
+
+    Raises:
+        ValueError: A scope that no key can have.
+    """
+    if unknown := set(scopes) - set(SCOPES):
+        raise ValueError(f"no scope of a key: {', '.join(sorted(unknown))}")
     key = PREFIX + secrets.token_urlsafe(32)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(_ADD_TENANT, tenant)
-        await connection.execute(_ADD, tenant, _digest(key), label)
+        await connection.execute(_ADD, tenant, _digest(key), label, sorted(scopes))
     return key
 
 
@@ -79,6 +118,7 @@ async def list_keys(pool: Pool, tenant: str) -> list[ApiKey]:
             row["label"],
             row["created_at"],
             row["revoked_at"],
+            tuple(row["scopes"]),
         )
         for row in await pool.fetch(_LIST, tenant)
     ]
@@ -94,10 +134,24 @@ class KeyRing:
 
     def __init__(self, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
         self._pool, self._clock = pool, clock
-        self._known: dict[bytes, tuple[str, float]] = {}
+        self._known: dict[bytes, tuple[ApiCaller, float]] = {}
 
     async def tenant_of(self, key: str) -> str | None:
-        """Say whose key it is; None when nobody's or revoked, at the latest 5 s after it was.
+        """Say who may bring events with this key; None when it is nobody's or revoked.
+
+        Raises:
+            ScopeMissing: It may not bring events.
+            DatabaseUnavailable: As `caller_of`.
+        """
+        caller = await self.caller_of(key)
+        if caller is None:
+            return None
+        if "events:write" not in caller.scopes:
+            raise ScopeMissing("this API key has no scope events:write")
+        return caller.tenant
+
+    async def caller_of(self, key: str) -> ApiCaller | None:
+        """Say whose key it is and what it may do; None when nobody's or revoked, at the latest 5 s after it was.
 
         Raises:
             DatabaseUnavailable: It is not remembered and cannot be looked up.
@@ -109,23 +163,25 @@ class KeyRing:
         now = self._clock()
         if known is not None and now < known[1]:
             return known[0]
-        tenant = await self._look_up(digest)
-        if tenant is None:
+        caller = await self._look_up(digest)
+        if caller is None:
             # Keys that are nobody's are not remembered: there is no end of them, and a new key works at once.
             self._known.pop(digest, None)
             return None
         if len(self._known) >= REMEMBERED_MAX:
             self._known.clear()
-        self._known[digest] = (tenant, now + REMEMBERED_S)
-        return tenant
+        self._known[digest] = (caller, now + REMEMBERED_S)
+        return caller
 
-    async def _look_up(self, digest: bytes) -> str | None:
+    async def _look_up(self, digest: bytes) -> ApiCaller | None:
         try:
             async with asyncio.timeout(_LOOK_UP_WITHIN_S):
-                tenant: str | None = await self._pool.fetchval(_LOOK_UP, digest)
+                row = await self._pool.fetchrow(_LOOK_UP, digest)
         except BREAKS as problem:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
-        return tenant
+        if row is None:
+            return None
+        return ApiCaller(row["tenant"], frozenset(row["scopes"]), digest.hex()[:_FINGERPRINT_LENGTH])
 
 
 def _digest(key: str) -> bytes:

@@ -32,8 +32,8 @@ from orderbell.core.model import (
 from orderbell.core.turn import Key
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
+from orderbell.store import changes, statements
 from orderbell.store import departures as sql
-from orderbell.store import statements
 from orderbell.store.postgres import BREAKS, Connection, Store
 from orderbell.store.rows import columns, contact_columns
 from orderbell.store.statements import ADD_CONTACTS
@@ -265,7 +265,7 @@ class Ledger:
     """
 
     def __init__(self, store: Store) -> None:
-        self._pool, self._vault = store.pool, store.vault
+        self._store, self._pool, self._vault = store, store.pool, store.vault
         self._turn = 0
 
     async def look(self, now: datetime, lanes: Sequence[int] = ALL_LANES) -> Look:
@@ -315,7 +315,7 @@ class Ledger:
         `named`: the provider will speak of these attempts by its own references, which are kept to find them again.
         Returns how many counted, and how many acceptances came for attempts that had been given up.
         """
-        return await self._tried(lambda c: _settle(c, request, provider, settlements, now, named=named))
+        return await self._tried(lambda c: self._settle(c, request, provider, settlements, now, named=named))
 
     async def receipt_cursor(self, provider: str, worker: int) -> str | None:
         """How far the receipts have been read; None while another worker reads them."""
@@ -339,14 +339,14 @@ class Ledger:
         `learn` how long they took. Returns how many messages changed, and how many words were of attempts that had
         been given up.
         """
-        return await self._tried(lambda c: _receive(c, provider, words, cursor, after, learn=learn))
+        return await self._tried(lambda c: self._receive(c, provider, words, cursor, after, learn=learn))
 
     async def take_words(self, provider: str, words: Sequence[Word], *, learn: bool = True) -> tuple[int, int]:
         """Write receipts that a provider brought by itself; those that nobody knows yet are kept for `match_words`.
 
         Returns how many messages changed, and how many words were of attempts that had been given up.
         """
-        return await self._tried(lambda c: _take_words(c, provider, words, learn=learn))
+        return await self._tried(lambda c: self._take_words(c, provider, words, learn=learn))
 
     async def early_words(self, within: timedelta = WORDS_KEPT) -> dict[str, list[Word]]:
         """Receipts that came before the answers which say whose they are, and are known by now; by provider.
@@ -361,7 +361,7 @@ class Ledger:
 
     async def match_words(self, provider: str, words: Sequence[Word], *, learn: bool = True) -> tuple[int, int]:
         """Write such receipts of one provider; returns what `take_words` does."""
-        return await self._tried(lambda c: _match_words(c, provider, words, learn=learn))
+        return await self._tried(lambda c: self._match_words(c, provider, words, learn=learn))
 
     async def attempts_named(self, provider: str, refs: Sequence[str]) -> dict[str, bytes]:
         """The attempts of which a provider speaks by these references."""
@@ -426,8 +426,7 @@ class Ledger:
 
     async def doubt_everything(self, now: datetime) -> int:
         """Make everything unknown that waits for a try or is on its way; returns how many messages."""
-        done = await self._tried(lambda c: c.execute(sql.DOUBT_ALL, now))
-        return int(done.rpartition(" ")[2])
+        return await self._tried(lambda c: self._doubt_everything(c, now))
 
     async def restored(self) -> list[Waiting]:
         """The messages that may have gone out in the time that this database does not know."""
@@ -441,8 +440,7 @@ class Ledger:
              m.due_at, m.detail)
             for m in moves
         )  # fmt: skip
-        counted: int = await self._tried(lambda c: c.fetchval(sql.RECONCILE, now, *columns(rows, 9)))
-        return counted
+        return await self._tried(lambda c: self._reconcile(c, now, rows))
 
     async def backlog(self, now: datetime) -> Backlog:
         """How much waits."""
@@ -467,7 +465,7 @@ class Ledger:
 
         `ask_at` says by provider when a look-up may be believed, None where there is nobody to ask.
         """
-        return await self._tried(lambda c: _doubt(c, grace, now, ask_at))
+        return await self._tried(lambda c: self._doubt(c, grace, now, ask_at))
 
     async def paces(self) -> dict[str, tuple[float, int]]:
         """How long receipts take by channel: 95 % come within so many seconds, and how many that is known from."""
@@ -624,95 +622,6 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
             with suppress(*BREAKS, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
         raise
-
-
-async def _settle(
-    connection: Connection,
-    request: Request | None,
-    provider: str,
-    settlements: Sequence[Settlement],
-    now: datetime,
-    *,
-    named: bool,
-) -> tuple[int, int]:
-    rows = [(s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome, s.blames) for s in settlements]
-    rows.sort(key=lambda row: row[0])
-    worker, flight = (request.worker, request.id) if request is not None else (None, None)
-    counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 7), worker, now, flight, provider, named)
-    failpoint("ledger.settle_written")
-    if counted == len(rows):
-        return counted, 0
-    accepted = sorted(s.attempt_id for s in settlements if s.status == "accepted")
-    return counted, await _mark_late(connection, provider, [(attempt_id, "accepted_late") for attempt_id in accepted])
-
-
-async def _receipt_cursor(connection: Connection, provider: str, worker: int) -> str | None:
-    cursor: str | None = await connection.fetchval(sql.CURSOR, provider, worker)
-    return cursor if cursor is not None else await connection.fetchval(sql.TAKE_CURSOR, provider, worker)
-
-
-async def _receive(
-    connection: Connection, provider: str, words: Sequence[Word], cursor: str, after: str, *, learn: bool
-) -> tuple[int, int] | None:
-    # The cursor first: its row also keeps two readers apart.
-    if await connection.execute(sql.MOVE_CURSOR, provider, after, cursor) != "UPDATE 1":
-        return None
-    return await _take_words(connection, provider, words, learn=learn)
-
-
-async def _write_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:
-    first = {word.attempt_id: word for word in reversed(words)}  # the first word on an attempt is final
-    rows = sorted(
-        (w.attempt_id, "delivered" if w.delivered else "failed", w.provider_ref, w.detail, w.at) for w in first.values()
-    )
-    found = await connection.fetch(sql.RECEIVE, provider, *columns(rows, 5))
-    counted = sum(row["receipts"] for row in found)
-    if found and learn:
-        await connection.execute(sql.LEARN_PACE, *columns(((r[0], r[2] or 0.0, r[1]) for r in found), 3))
-    if counted == len(rows):
-        return counted, 0
-    return counted, await _mark_late(
-        connection, provider, [(row[0], "delivered_late") for row in rows if row[1] == "delivered"]
-    )
-
-
-async def _take_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:
-    refs = sorted({word.provider_ref for word in words if not word.attempt_id and word.provider_ref})
-    known = {row["ref"]: row["attempt_id"] for row in await connection.fetch(sql.NAMED, provider, refs)} if refs else {}
-    early = [w for w in words if not w.attempt_id and w.provider_ref and w.provider_ref not in known]
-    if early:
-        rows = sorted({(w.provider_ref, w.delivered): (w.detail, w.at) for w in early}.items())
-        kept = [(*key, *rest) for key, rest in rows]
-        await connection.execute(sql.KEEP_WORDS, provider, *columns(kept, 4))
-        count("dispatch.receipts_early", len(kept))
-    mine = [
-        replace(w, attempt_id=w.attempt_id or known[w.provider_ref])
-        for w in words
-        if w.attempt_id or w.provider_ref in known
-    ]
-    return await _write_words(connection, provider, mine, learn=learn) if mine else (0, 0)
-
-
-async def _match_words(connection: Connection, provider: str, words: Sequence[Word], *, learn: bool) -> tuple[int, int]:
-    await connection.execute(sql.DROP_EARLY, provider, sorted({word.provider_ref for word in words}))
-    return await _write_words(connection, provider, words, learn=learn)
-
-
-async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple[bytes, str]]) -> int:
-    if not rows:
-        return 0
-    return int((await connection.execute(sql.MARK_LATE, provider, *columns(rows, 2))).rpartition(" ")[2])
-
-
-async def _doubt(connection: Connection, grace: timedelta, now: datetime, ask_at: Mapping[str, datetime | None]) -> int:
-    flights = await connection.fetch(sql.LEFT_BEHIND, grace, REAPED_FLIGHTS_MAX)
-    if not flights:
-        await connection.execute(sql.FORGET_LEASES, grace)
-        return 0
-    rows = [(own, worker, ask_at.get(provider, now)) for _, worker, provider, ids in flights for own in _cut(ids)]
-    rows.sort(key=lambda row: row[0])
-    found: int = await connection.fetchval(sql.DOUBT, now, *columns(rows, 3), [row["flight"] for row in flights])
-    return found
 
 
 def _cut(ids: bytes) -> Iterable[bytes]:

@@ -29,6 +29,7 @@ from orderbell.core.turn import Key, Move, Shelf, Turn, contact_keys, refuse_str
 from orderbell.errors import DatabaseUnavailable, TurnConflict
 from orderbell.observe import count, failpoint
 from orderbell.store import rows, statements
+from orderbell.store.changes import ADD_CHANGES, Watched, change_rows
 from orderbell.store.dedupe import EventKey, Sifted, first_of_each_key, sift
 from orderbell.store.partitions import Month, create_partitions, month_of, months_between
 from orderbell.store.vault import Vault
@@ -77,6 +78,8 @@ class Store:
 
     def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]", vault: Vault) -> None:
         self.dsn, self.pool, self.vault = dsn, pool, vault
+        self.watched: Watched = {}
+        """Which tenants have webhooks that want which changes; kept up to date by `store.hooks.watch`."""
         self._months: set[Month] = set()
 
     @classmethod
@@ -196,6 +199,7 @@ class Store:
         turn.entries[:0] = sifted.altered
         if turn.entries:
             await self._write(connection, shelves, turn, rows.timer_rows(orders, turn))
+            await self._note(connection, shelves, orders, turn)
         return sifted.answers
 
     async def _fire(self, connection: Connection, shelves: Shelves, until: datetime, limit: int) -> int:
@@ -213,7 +217,15 @@ class Store:
         for key in keys:
             _mend(timers, turn.orders.get(key) or orders[key], due[key], until)
         await self._write(connection, shelves, turn, timers)
+        await self._note(connection, shelves, orders, turn)
         return len(turn.orders)
+
+    async def _note(
+        self, connection: Connection, shelves: Shelves, before: Mapping[Key, Order], turn: Turn
+    ) -> None:
+        """Put down for webhooks what changed, where somebody listens."""
+        if self.watched and (changed := change_rows(self.watched, shelves, before, turn)):
+            await connection.execute(ADD_CHANGES, *rows.columns(changed, 6))
 
     async def _write(self, connection: Connection, shelves: Shelves, turn: Turn, timers: rows.TimerRows) -> None:
         self._check_months(turn)

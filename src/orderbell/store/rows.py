@@ -87,7 +87,7 @@ def new_orders(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Argumen
     """Columns of `orders` for an INSERT."""
     rows = [
         (
-            o.tenant, o.no, o.version, o.playbook, o.stage, _light_of(shelves, o), o.opened_at, o.updated_at,
+            o.tenant, o.no, o.version, o.playbook, o.stage, light_of(shelves, o), o.opened_at, o.updated_at,
             encode_state(o),
         )
         for o in orders
@@ -97,11 +97,12 @@ def new_orders(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Argumen
 
 def changed_orders(orders: Iterable[Order], shelves: Mapping[str, Shelf]) -> Arguments:
     """Columns of `orders` for an UPDATE; the playbook and the beginning of an order never change."""
-    rows = [(o.tenant, o.no, o.version, o.stage, _light_of(shelves, o), o.updated_at, encode_state(o)) for o in orders]
+    rows = [(o.tenant, o.no, o.version, o.stage, light_of(shelves, o), o.updated_at, encode_state(o)) for o in orders]
     return arguments(rows, "ttattaa")
 
 
-def _light_of(shelves: Mapping[str, Shelf], order: Order) -> Light:
+def light_of(shelves: Mapping[str, Shelf], order: Order) -> Light:
+    """The light of an order by the playbook that it follows."""
     playbook = shelves[order.tenant].find(order.playbook)
     # An order whose rung or playbook was taken away needs somebody to look at it, and must not stop its batch.
     return "red" if playbook is None or order.stage not in playbook.stages else light(playbook, order)

@@ -39,7 +39,7 @@ def explain_routes(explains: Explains, story: type[Struct]) -> Sequence[Controll
 
     @get(
         "/v1/orders/{order_no:str}/explain", summary="Who was told what about an order, who was not, and why",
-        tags=["explain"], responses=responses,
+        tags=["explain"], responses=responses, opt={"right": "orders:read"},
     )  # fmt: skip
     async def show_order_story(
         tenant: NamedDependency[str],
@@ -54,7 +54,7 @@ def explain_routes(explains: Explains, story: type[Struct]) -> Sequence[Controll
 
     @get(
         "/v1/contacts/{contact:str}/explain", summary="What a person was told of late, what not, and why",
-        tags=["explain"], responses=responses,
+        tags=["explain"], responses=responses, opt={"right": "people:read"},
     )  # fmt: skip
     async def show_contact_story(
         tenant: NamedDependency[str],

@@ -154,7 +154,7 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         stale = is_stale(contact, await shelf_of(contact.tenant), now())
         return _view(contact, await people.consents(contact.id, CONSENTS_SHOWN), "stale" if stale else "unverified")
 
-    @get("/v1/contacts", summary="Find people by phone", tags=["people"])
+    @get("/v1/contacts", summary="Find people by phone", tags=["people"], opt={"right": "people:read"})
     async def find_contacts(tenant: NamedDependency[str], phone: FromQuery[str] = "") -> ContactList:
         if not phone:
             _refuse("missing_field", "phone", "phone: say whom to look for, such as ?phone=%2B8613800138000")
@@ -162,14 +162,14 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         number = read_phone(phone, region_of(await shelf_of(tenant))).number
         return ContactList([await view(people, contact) for contact in await people.find_by_phone(number)])
 
-    @get("/v1/contacts/{contact:str}", summary="Show a person", tags=["people"])
+    @get("/v1/contacts/{contact:str}", summary="Show a person", tags=["people"], opt={"right": "people:read"})
     async def show_contact(tenant: NamedDependency[str], contact: FromPath[str]) -> ContactView:
         people = people_of(tenant)
         return await view(people, await people.find(contact) or _no_contact())
 
     @patch(
         "/v1/contacts/{contact:str}", summary="Change a person's wishes and addresses", tags=["people"],
-        operation_class=_ChangeOperation,
+        operation_class=_ChangeOperation, opt={"right": "people:write"},
     )  # fmt: skip
     async def change_contact(
         tenant: NamedDependency[str], contact: FromPath[str], request: Request[Any, Any, Any]
@@ -184,13 +184,16 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         changed = await people.change(contact, lambda old: apply_change(old, change, at, region), at, "api")
         return await view(people, changed or _no_contact())
 
-    @get("/v1/contacts/{contact:str}/consents", summary="List what a person agreed to", tags=["people"])
+    @get(
+        "/v1/contacts/{contact:str}/consents", summary="List what a person agreed to", tags=["people"],
+        opt={"right": "people:read"},
+    )  # fmt: skip
     async def list_consents(tenant: NamedDependency[str], contact: FromPath[str]) -> ConsentList:
         people = people_of(tenant)
         found = await people.find(contact) or _no_contact()
         return ConsentList([_consent_view(record) for record in await people.consents(found.id, CONSENTS_MAX)])
 
-    @get("/v1/amends", summary="List what messages promised", tags=["people"])
+    @get("/v1/amends", summary="List what messages promised", tags=["people"], opt={"right": "people:read"})
     async def list_amends(
         tenant: NamedDependency[str], after: FromQuery[str] = "", limit: FromQuery[int] = 100
     ) -> AmendsPage:

@@ -16,15 +16,19 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response, get
+from litestar.datastructures import State
+from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import ASGIRoute
+from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 from orderbell import __version__
 from orderbell.errors import OrderBellError
+from orderbell.web.rendering import HALL, HERE, Hall, rendered, security_headers, view_of
 
 log = structlog.get_logger()
 
@@ -33,6 +37,9 @@ READY_WITHIN_S = 5
 """How long the look at what the site needs may take."""
 
 _SERVER_ERROR = 500
+_KEPT_S = 365 * 86400
+_NAMED_ERRORS = frozenset({400, 401, 403, 404, 429, 503})
+_FOR_PROGRAMS = ("/v1/", "/schema/", "/static/", "/metrics")
 
 _UNAVAILABLE = HTTPException(
     detail="nothing can be read or confirmed at the moment; send the same again later",
@@ -66,16 +73,18 @@ _INTERNAL = Problem(
 )
 
 
-def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready) -> Litestar:
-    """Put the site together: the routes, `/healthz`, `/readyz` and `/schema/openapi.json`.
+def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready, hall: Hall | None = None) -> Litestar:
+    """Put the site together: the routes, `/static/`, `/healthz`, `/readyz` and `/schema/openapi.json`.
 
     Args:
         route_handlers: Handlers, controllers or routers of Litestar.
         ready: Asked by `/readyz`, which answers 503 while it names something or does not answer within 5 s. What it
             names is shown to anybody.
+        hall: What pages need; None where the routes have none.
     """
     return Litestar(
-        [*route_handlers, _healthz, _readyz_for(ready)],
+        [*route_handlers, _healthz, _readyz_for(ready), _static_files()],
+        state=State({HALL: hall} if hall is not None else {}),
         exception_handlers={Exception: _tell_problem},
         openapi_config=OpenAPIConfig(
             title="OrderBell",
@@ -89,13 +98,27 @@ def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready)
     )
 
 
-@get("/healthz", summary="The process is alive", tags=["health"], sync_to_thread=False)
+def _static_files() -> ControllerRouterHandler:
+    return create_static_files_router(
+        "/static", [HERE / "static"], opt={"public": "what every page shows"}, after_request=_may_be_kept
+    )
+
+
+def _may_be_kept(response: Response[Any]) -> Response[Any]:
+    response.headers["Cache-Control"] = f"public, max-age={_KEPT_S}, immutable"  # the address changes with the file
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@get(
+    "/healthz", summary="The process is alive", tags=["health"], sync_to_thread=False, opt={"public": "a health check"}
+)
 def _healthz() -> Health:
     return Health("alive")
 
 
 def _readyz_for(ready: Ready) -> ControllerRouterHandler:
-    @get("/readyz", summary="The process can take requests", tags=["health"])
+    @get("/readyz", summary="The process can take requests", tags=["health"], opt={"public": "a health check"})
     async def readyz() -> Health:
         missing: Sequence[str]
         try:
@@ -123,12 +146,33 @@ def _tell_problem(request: Request[Any, Any, Any], error: Exception) -> Response
         log.error("request failed", method=request.method, path=_loggable(request.scope["path"]), exc_info=error)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     headers["X-Content-Type-Options"] = "nosniff"
+    if _wants_page(request):
+        return _error_page(request, problem, headers)
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_TYPE, headers=headers)
+
+
+def _wants_page(request: Request[Any, Any, Any]) -> bool:
+    """Whether a person with a browser asked, for a page."""
+    accepts_pages = "text/html" in request.headers.get("accept", "")
+    return HALL in request.app.state and accepts_pages and not request.scope["path"].startswith(_FOR_PROGRAMS)
+
+
+def _error_page(request: Request[Any, Any, Any], problem: Problem, headers: dict[str, str]) -> Response[bytes]:
+    view = view_of(request)
+    key = problem.status if problem.status in _NAMED_ERRORS else "other"
+    ours = problem.status == _SERVER_ERROR
+    words = view.say("shell.error_ours") if ours else problem.detail if problem.reason else ""
+    back = "/console" if request.scope["path"].startswith("/console") else "/"
+    html = rendered("error.html", view, heading=view.say(f"shell.error_{key}"), words=words, back=back)
+    return Response(
+        html.encode(), status_code=problem.status, media_type=MediaType.HTML,
+        headers={**security_headers(view), **headers},
+    )  # fmt: skip
 
 
 def _loggable(path: str) -> str:
     """A path without what in it is a secret: the addresses of callbacks and one-click links."""
-    for begin in ("/v1/callbacks/", "/u/"):
+    for begin in ("/v1/callbacks/", "/u/", "/enter/", "/setup", "/t/", "/l/"):
         if path.startswith(begin):
             return f"{begin}…"
     return path

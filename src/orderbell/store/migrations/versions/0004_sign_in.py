@@ -10,7 +10,15 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-STATEMENTS: tuple[str, ...] = ()
+# what a key made before scopes could do; the list of this step must not grow with later ones
+SCOPES = (
+    "events:write,orders:read,people:read,people:write,messages:read,cases:read,playbooks:read,playbooks:write,"
+    "providers:read,hooks:read,hooks:write,metrics:read,settings:write,links:write"
+)
+
+STATEMENTS: tuple[str, ...] = (
+    f"ALTER TABLE api_key ADD COLUMN IF NOT EXISTS scopes text[] NOT NULL DEFAULT '{{{SCOPES}}}'",
+)
 
 
 def upgrade() -> None:

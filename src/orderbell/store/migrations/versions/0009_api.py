@@ -10,7 +10,13 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-STATEMENTS: tuple[str, ...] = ()
+STATEMENTS: tuple[str, ...] = (
+    # keys and requests are keyed hashes, answers are sealed; no status: the first request is still under way
+    """CREATE TABLE IF NOT EXISTS idempotency (
+        tenant text NOT NULL, key_hash bytea NOT NULL, route text NOT NULL, body_hash bytea NOT NULL,
+        status smallint, answer bytea, made_at timestamptz NOT NULL, PRIMARY KEY (tenant, key_hash))""",
+    "CREATE INDEX IF NOT EXISTS idempotency_made ON idempotency (made_at)",
+)
 
 
 def upgrade() -> None:

@@ -1,0 +1,45 @@
+"""Pages: every list of the API gives some items and, where there are more, the cursor with which to ask on.
+
+::
+
+    GET /v1/orders?limit=50            -> {"items": [...], "next": "c2lk…"}
+    GET /v1/orders?limit=50&after=c2lk… -> {"items": [...], "next": ""}
+
+A cursor is only good for the list that gave it. A page that was asked for again holds the same items, whatever was
+added meanwhile at the front.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final, NoReturn, TypeAlias
+
+from litestar.params import QueryParameter
+
+from orderbell.web.access import say_no
+
+LIMIT_MAX: Final = 200
+LIMIT_USUAL: Final = 50
+CURSOR_LENGTH_MAX: Final = 500
+
+After: TypeAlias = Annotated[
+    str,
+    QueryParameter(description="Where to go on: the `next` of the page before.", max_length=CURSOR_LENGTH_MAX),
+]
+"""The cursor of a list, as a parameter of a handler: `after: After = ""`."""
+
+Limit: TypeAlias = Annotated[int, QueryParameter(description="How many items a page has at most.", ge=1, le=LIMIT_MAX)]
+"""The length of a page, as a parameter of a handler: `limit: Limit = LIMIT_USUAL`."""
+
+
+def wrong_value(field: str, detail: str) -> NoReturn:
+    """Refuse a parameter: 422 with the reason `wrong_value`; the detail begins with the name of the field."""
+    say_no(422, "wrong_value", "The request is refused", f"{field}: {detail}", field)
+
+
+@contextmanager
+def read_cursor() -> Iterator[None]:
+    """Turn the ValueError of whoever reads the cursor into a refusal of `after`."""
+    try:
+        yield
+    except ValueError:
+        wrong_value("after", "send the `next` of an earlier answer to the same question, or nothing")

@@ -1,0 +1,84 @@
+"""Rights: what somebody may do, which of them a role has, and which of them an API key may be given.
+
+Every route names the one right that it needs in its `opt`: `opt={"right": "orders:read"}`; one that needs none says
+why: `opt={"public": "a health check"}`. A route that says neither answers nobody.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct
+
+from orderbell.store.accounts import ROLE_NAMES, Role
+from orderbell.store.keys import SCOPES
+
+__all__ = ["RIGHTS", "ROLES", "ROLE_NAMES", "SCOPES", "Right", "Role", "Visitor"]
+
+Right: TypeAlias = Literal[
+    "events:write",
+    "orders:read",
+    "people:read",
+    "people:write",
+    "messages:read",
+    "cases:read",
+    "playbooks:read",
+    "playbooks:write",
+    "providers:read",
+    "hooks:read",
+    "hooks:write",
+    "metrics:read",
+    "settings:write",
+    "users:write",
+    "keys:write",
+    "trail:read",
+    "links:write",
+]
+
+RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
+
+_VIEWER: Final[frozenset[Right]] = frozenset(
+    {
+        "orders:read",
+        "messages:read",
+        "cases:read",
+        "playbooks:read",
+        "providers:read",
+        "hooks:read",
+        "metrics:read",
+    }
+)
+_AGENT: Final[frozenset[Right]] = _VIEWER | {"people:read", "people:write", "links:write"}
+_OPERATOR: Final[frozenset[Right]] = _AGENT | {"playbooks:write", "hooks:write", "settings:write"}
+
+ROLES: Final[Mapping[Role, frozenset[Right]]] = {
+    "owner": frozenset(RIGHTS),
+    "operator": _OPERATOR,
+    "agent": _AGENT,
+    "viewer": _VIEWER,
+}
+"""What each role may do; a viewer sees no people, and names only masked."""
+
+
+class Visitor(Struct, frozen=True, kw_only=True):
+    """Who is signed in, and for which tenant.
+
+    `tenants` are all that the account may switch to, `tenant` among them; `locale` is `zh-CN` or `en`, `session` the
+    public name of the session, by which it is listed and ended.
+    """
+
+    account: int
+    name: str
+    tenant: str
+    role: Role
+    tenants: tuple[str, ...]
+    locale: str
+    session: str = ""
+
+    def may(self, right: Right) -> bool:
+        """Say whether the visitor's role in this tenant has a right."""
+        return right in ROLES[self.role]
+
+    @property
+    def actor(self) -> str:
+        """How the trail names the visitor."""
+        return f"user:{self.name}"
