@@ -7,6 +7,7 @@ import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 import structlog
@@ -34,6 +35,7 @@ from orderbell.dispatch.receiving import Receiver, Report, report_late
 from orderbell.dispatch.routes import PLACES, REFUSES_CONTENT, Routes
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
+from orderbell.observe.figures import measure, tally
 from orderbell.store.ledger import (
     ALL_LANES,
     Claim,
@@ -427,12 +429,14 @@ class Dispatcher:
             # The last look before the first byte: somebody else may be asking about these attempts already.
             count("dispatch.lease_over", len(batch))
             return [Answer(out.attempt_id, Outcome.NOT_SENT, detail=outcomes.LEASE_OVER) for out in batch]
+        began = perf_counter()
         try:
             given = await channel.send(batch)
         except Exception:
             # A channel never raises; should it do so all the same, nobody knows what it had sent by then.
             log.exception("channel failed", provider=channel.name)
             given = []
+        measure("request_seconds", perf_counter() - began, (channel.name,))
         failpoint("dispatch.after_send")
         return outcomes.answers_of(request.departures, given)
 
@@ -451,8 +455,7 @@ class Dispatcher:
             )
             for departure, answer in zip(request.departures, answers, strict=True)
         ]
-        for answer in answers:
-            count(f"dispatch.{answer.outcome}")
+        _note(request, answers, now)
         if any(answer.outcome is Outcome.CHANNEL_DOWN for answer in answers):
             detail = next(answer.detail for answer in answers if answer.outcome is Outcome.CHANNEL_DOWN)
             log.error("provider refuses everything: check its key and account", provider=channel.name, detail=detail)
@@ -625,6 +628,16 @@ class Dispatcher:
                 await self._closing.wait()
         except TimeoutError:
             return
+
+
+def _note(request: Request, answers: Sequence[Answer], now: datetime) -> None:
+    """Put what came of a request into the figures."""
+    for departure, answer in zip(request.departures, answers, strict=True):
+        message = departure.message
+        count(f"dispatch.{answer.outcome}")
+        tally("messages", (message.channel, request.provider, answer.outcome))
+        if answer.outcome is Outcome.ACCEPTED:
+            measure("tell_seconds", (now - message.created_at).total_seconds(), (message.lane,))
 
 
 def _is_named(channel: Channel) -> bool:

@@ -1,6 +1,7 @@
 """What providers say of messages later: receipts that were asked for, and receipts that they brought."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,6 +12,7 @@ from orderbell.channels.protocol import Outcome, Receipt
 from orderbell.core.events import OWN_SOURCE, Event, Settled
 from orderbell.dispatch.outcomes import clean, ref_of
 from orderbell.observe import count
+from orderbell.observe.figures import tally
 from orderbell.store.ledger import EARLY_MAX, WORDS_KEPT, Ledger, Recipient, Word
 
 Report = Callable[[list[Event]], Awaitable[object]]
@@ -74,6 +76,7 @@ class Receiver:
         await self._say_failed(provider, words)
         changed, late = await self._ledger.take_words(provider, words, learn=self._learn)
         count("dispatch.receipts", changed)
+        _note(provider, words)
         report_late(late, provider)
 
     async def page(self, provider: str, receipts: Sequence[Receipt], after: str) -> None:
@@ -84,6 +87,7 @@ class Receiver:
         written = await self._ledger.receive(provider, words, cursor, after, learn=self._learn)
         if written is not None:
             count("dispatch.receipts", written[0])
+            _note(provider, words)
             report_late(written[1], provider)
 
     async def match(self) -> int:
@@ -122,6 +126,11 @@ class Receiver:
         about = await self._ledger.recipients(provider, [one for one in ids if one])
         await self.say([one for one in about if not ids[one.attempt_id]], "failed")
         await self.say([one for one in about if ids[one.attempt_id]], Outcome.REJECTED_RECIPIENT.value)
+
+
+def _note(provider: str, words: Sequence[Word]) -> None:
+    for delivered, times in Counter([word.delivered for word in words]).items():
+        tally("receipts", (provider, "delivered" if delivered else "failed"), times)
 
 
 def report_late(late: int, provider: str) -> None:

@@ -34,6 +34,9 @@ _KEY_MAX: Final = 200
 _DEPTH_MAX: Final = 20  # an alias may hold itself
 _NESTING_MAX: Final = 200  # brackets that the parser of YAML goes into, one call deeper for each
 
+_NUMBER_MAX: Final = 2**53  # JSON holds no greater whole number exactly
+_UNREAD: Final = object()
+
 _Path = tuple[str | int, ...]
 _Place = tuple[Path, int]
 _Spec = TypeVar("_Spec")
@@ -97,15 +100,17 @@ def check_draft(text: str, folder: str = "") -> Checked:
     """
     beside = Path(folder).expanduser() if folder else SHIPPED
     try:
-        size = len(text.encode(errors="replace"))
-        if size > DRAFT_BYTES_MAX:
-            remedy = "extend a playbook, and write down only what is other"
-            raise _Unreadable(
-                Fault(DRAFT, 1, "", f"{size:,} bytes are too long; {DRAFT_BYTES_MAX:,} are taken", remedy)
-            )
-        return _check(_extended(_parse(text, DRAFT), DRAFT, beside, ()), beside)
+        return _check(_extended(_parse(_short_enough(text), DRAFT), DRAFT, beside, ()), beside)
     except _Unreadable as wrong:
         return Checked(None, {}, (wrong.fault,))
+
+
+def _short_enough(text: str) -> str:
+    size = len(text.encode(errors="replace"))
+    if size > DRAFT_BYTES_MAX:
+        message = f"{size:,} bytes are too long; {DRAFT_BYTES_MAX:,} are taken"
+        raise _Unreadable(Fault(DRAFT, 1, "", message, "extend a playbook, and write down only what is other"))
+    return text
 
 
 def _check(tree: _Tree, folder: Path) -> Checked:
@@ -150,7 +155,7 @@ def _extended(tree: _Tree, path: Path, folder: Path, below: tuple[Path, ...]) ->
         message = f"the playbook extends itself over {parent!r}"
         raise _Unreadable(Fault(*place, "", message, "let it extend base in the end"))
     if not known or not base.exists():
-        message = f"there is no playbook {name[:80]!r} to extend"
+        message = f"there is no playbook {parent!r:.80} to extend"
         raise _Unreadable(Fault(*place, "", message, "name base or a file beside this one"))
     return _lay_over(_extended(_read(base), base, folder, (*below, path)), tree)
 
@@ -168,7 +173,7 @@ def _read(path: Path) -> _Tree:
 
 def _parse(text: str, file: Path) -> _Tree:
     try:
-        node = _compose(text)
+        node = _compose(text, file)
     except (yaml.YAMLError, RecursionError, ValueError) as wrong:
         mark = getattr(wrong, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
@@ -182,24 +187,28 @@ def _parse(text: str, file: Path) -> _Tree:
     return _Tree(_plain(node, (), file, places), places)
 
 
-def _compose(text: str) -> yaml.Node | None:
+def _compose(text: str, file: Path) -> yaml.Node | None:
     """The nodes of a text; its nesting is counted first, because composing calls itself for each level."""
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > _NESTING_MAX:
-                raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=event.start_mark)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-    return cast("yaml.Node | None", yaml.compose(text, Loader=_LOADER))
+        if depth > _NESTING_MAX:
+            raise _too_deep(file, event.start_mark.line + 1)
+    return yaml.compose(text, Loader=_LOADER)
+
+
+def _too_deep(file: Path, line: int) -> _Unreadable:
+    return _Unreadable(Fault(file, line, "", "this is nested too deeply", "write it out flat"))
 
 
 def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]) -> object:
     line = node.start_mark.line + 1
     places[path] = (file, line)
     if len(path) > _DEPTH_MAX:
-        raise _Unreadable(Fault(file, line, "", "this is nested too deeply", "write it out flat"))
+        raise _too_deep(file, line)
     if len(places) > _NODES_MAX:
         message = f"there are more than {_NODES_MAX:,} values by here"
         raise _Unreadable(Fault(file, line, "", message, "use fewer aliases, or write less"))
@@ -207,7 +216,10 @@ def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]
         made: dict[str, object] = {}
         for key, value in node.value:
             # YAML 1.1 reads a bare `on` as true; here every key is the text that stands there
-            name, line = str(key.value)[:_KEY_MAX], key.start_mark.line + 1
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode) or len(key.value) > _KEY_MAX:
+                raise _Unreadable(Fault(file, line, "", "this is no name", "write a short text before the colon"))
+            name = key.value
             if name in made:
                 raise _Unreadable(Fault(file, line, "", f"{name!r} stands here twice", "keep one of them"))
             made[name] = _plain(value, (*path, name), file, places)
@@ -216,10 +228,13 @@ def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, index), file, places) for index, item in enumerate(node.value)]
     try:
-        return cast("object", yaml.SafeLoader("").construct_object(node))
+        made_of = yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError, ArithmeticError):
+        made_of = _UNREAD
+    if made_of is _UNREAD or (isinstance(made_of, int) and abs(made_of) > _NUMBER_MAX):
         message = f"{str(node.value)[:60]!r} cannot be read as {node.tag.rpartition(':')[2]}"
-        raise _Unreadable(Fault(file, line, "", message, "put it in quotes to mean a text")) from None
+        raise _Unreadable(Fault(file, line, "", message, "put it in quotes to mean a text"))
+    return cast("object", made_of)
 
 
 def _lay_over(under: _Tree, over: _Tree) -> _Tree:

@@ -24,6 +24,7 @@ from litestar.types import Receive, ReceiveMessage, Scope, Send
 
 from orderbell.core.events import Answer, Event, Status, parse_events
 from orderbell.errors import OrderBellError, ScopeMissing
+from orderbell.observe.figures import tally
 from orderbell.sources.schema import PATH, describe_route
 
 log = structlog.get_logger()
@@ -195,6 +196,8 @@ def _body_too_large() -> HTTPException:
 async def _submit(parsed: list[Event | Answer], submit: Submit, busy: type[Exception]) -> list[Answer]:
     """Have the events among them decided, and put the answers in their places between the refusals."""
     events = [item for item in parsed if isinstance(item, Event)]
+    if len(events) < len(parsed):
+        _note_refused(parsed)
     try:
         answers = iter(await submit(events) if events else ())
     except busy as problem:
@@ -204,6 +207,14 @@ async def _submit(parsed: list[Event | Answer], submit: Submit, busy: type[Excep
     except OrderBellError as problem:
         raise _away(problem) from problem
     return [next(answers) if isinstance(item, Event) else item for item in parsed]
+
+
+def _note_refused(parsed: list[Event | Answer]) -> None:
+    # What is decided is counted where it is decided; these go no further than here.
+    for item in parsed:
+        if isinstance(item, Answer):
+            tally("events", (item.status,))
+            tally("events_refused", (item.reason,))
 
 
 def _away(problem: OrderBellError) -> HTTPException:

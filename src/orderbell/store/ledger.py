@@ -512,8 +512,10 @@ class Ledger:
         )
         if planned.given_up:
             await connection.execute(sql.GIVE_UP, *columns(planned.given_up, 2), claim.now)
+            await self._note_messages(connection, planned.given_up)
         await connection.copy_records_to_table("notice", records=fates, columns=sql.NOTICE_COLUMNS)
         await connection.copy_records_to_table("message", records=messages, columns=sql.MESSAGE_COLUMNS)
+        await self._note(connection, (one.attempt_id for one in (*planned.inbox, *planned.doubtful)))
 
     async def _claim_contacts(
         self, connection: Connection, claim: Claim, statuses: dict[bytes, str]
@@ -573,6 +575,7 @@ class Ledger:
             claim.now,
             *columns((_move_row(move) for move in decided.moves), 9),
         )
+        await self._note(connection, (move.attempt_id for move in decided.moves))
         return decided
 
     def _waiting(self, row: asyncpg.Record) -> Waiting:
@@ -596,6 +599,117 @@ class Ledger:
             departure.attempt_no, departure.attempt_id, provider, claim.worker, claim.now,
             claim.now if status == "delivered" else None, due_at, departure.ref, detail,
         )  # fmt: skip
+
+    async def _settle(
+        self,
+        connection: Connection,
+        request: Request | None,
+        provider: str,
+        settlements: Sequence[Settlement],
+        now: datetime,
+        *,
+        named: bool,
+    ) -> tuple[int, int]:
+        rows = [(s.attempt_id, s.status, s.due_at, s.provider_ref, s.detail, s.outcome, s.blames) for s in settlements]
+        rows.sort(key=lambda row: row[0])
+        worker, flight = (request.worker, request.id) if request is not None else (None, None)
+        counted: int = await connection.fetchval(sql.SETTLE, *columns(rows, 7), worker, now, flight, provider, named)
+        failpoint("ledger.settle_written")
+        await self._note(connection, (row[0] for row in rows))
+        if counted == len(rows):
+            return counted, 0
+        accepted = sorted(s.attempt_id for s in settlements if s.status == "accepted")
+        late = [(attempt_id, "accepted_late") for attempt_id in accepted]
+        return counted, await _mark_late(connection, provider, late)
+
+    async def _receive(
+        self, connection: Connection, provider: str, words: Sequence[Word], cursor: str, after: str, *, learn: bool
+    ) -> tuple[int, int] | None:
+        # The cursor first: its row also keeps two readers apart.
+        if await connection.execute(sql.MOVE_CURSOR, provider, after, cursor) != "UPDATE 1":
+            return None
+        return await self._take_words(connection, provider, words, learn=learn)
+
+    async def _write_words(
+        self, connection: Connection, provider: str, words: Sequence[Word], *, learn: bool
+    ) -> tuple[int, int]:
+        first = {word.attempt_id: word for word in reversed(words)}  # the first word on an attempt is final
+        rows = sorted(
+            (w.attempt_id, "delivered" if w.delivered else "failed", w.provider_ref, w.detail, w.at)
+            for w in first.values()
+        )
+        found = await connection.fetch(sql.RECEIVE, provider, *columns(rows, 5))
+        await self._note(connection, (row[0] for row in rows))
+        counted = sum(row["receipts"] for row in found)
+        if found and learn:
+            await connection.execute(sql.LEARN_PACE, *columns(((r[0], r[2] or 0.0, r[1]) for r in found), 3))
+        if counted == len(rows):
+            return counted, 0
+        late = [(row[0], "delivered_late") for row in rows if row[1] == "delivered"]
+        return counted, await _mark_late(connection, provider, late)
+
+    async def _take_words(
+        self, connection: Connection, provider: str, words: Sequence[Word], *, learn: bool
+    ) -> tuple[int, int]:
+        refs = sorted({word.provider_ref for word in words if not word.attempt_id and word.provider_ref})
+        found = await connection.fetch(sql.NAMED, provider, refs) if refs else []
+        known = {row["ref"]: row["attempt_id"] for row in found}
+        early = [w for w in words if not w.attempt_id and w.provider_ref and w.provider_ref not in known]
+        if early:
+            rows = sorted({(w.provider_ref, w.delivered): (w.detail, w.at) for w in early}.items())
+            kept = [(*key, *rest) for key, rest in rows]
+            await connection.execute(sql.KEEP_WORDS, provider, *columns(kept, 4))
+            count("dispatch.receipts_early", len(kept))
+        mine = [
+            replace(w, attempt_id=w.attempt_id or known[w.provider_ref])
+            for w in words
+            if w.attempt_id or w.provider_ref in known
+        ]
+        return await self._write_words(connection, provider, mine, learn=learn) if mine else (0, 0)
+
+    async def _match_words(
+        self, connection: Connection, provider: str, words: Sequence[Word], *, learn: bool
+    ) -> tuple[int, int]:
+        await connection.execute(sql.DROP_EARLY, provider, sorted({word.provider_ref for word in words}))
+        return await self._write_words(connection, provider, words, learn=learn)
+
+    async def _doubt(
+        self, connection: Connection, grace: timedelta, now: datetime, ask_at: Mapping[str, datetime | None]
+    ) -> int:
+        flights = await connection.fetch(sql.LEFT_BEHIND, grace, REAPED_FLIGHTS_MAX)
+        if not flights:
+            await connection.execute(sql.FORGET_LEASES, grace)
+            return 0
+        rows = [(own, worker, ask_at.get(provider, now)) for _, worker, provider, ids in flights for own in _cut(ids)]
+        rows.sort(key=lambda row: row[0])
+        found: int = await connection.fetchval(sql.DOUBT, now, *columns(rows, 3), [row["flight"] for row in flights])
+        await self._note(connection, (row[0] for row in rows))
+        return found
+
+    async def _doubt_everything(self, connection: Connection, now: datetime) -> int:
+        done = await connection.execute(sql.DOUBT_ALL, now)
+        if tenants := self._listeners():
+            await connection.execute(changes.NOTE_ALL_DOUBTED, tenants, changes.TOLD_STATUSES)
+        return int(done.rpartition(" ")[2])
+
+    async def _reconcile(self, connection: Connection, now: datetime, rows: Sequence[tuple[object, ...]]) -> int:
+        counted: int = await connection.fetchval(sql.RECONCILE, now, *columns(rows, 9))
+        await self._note_messages(connection, ((row[0], row[1]) for row in rows))
+        return counted
+
+    def _listeners(self) -> list[str]:
+        """The tenants with a webhook that wants to hear what becomes of messages."""
+        return sorted(self._store.watched.get("message.changed", ()))
+
+    async def _note(self, connection: Connection, attempt_ids: Iterable[bytes]) -> None:
+        """Put down for webhooks what this transaction made of messages, by their live attempts."""
+        if tenants := self._listeners():
+            await connection.execute(changes.NOTE_ATTEMPTS, tenants, changes.TOLD_STATUSES, list(attempt_ids))
+
+    async def _note_messages(self, connection: Connection, keys: Iterable[tuple[object, object]]) -> None:
+        """Do the same for messages by tenant and id."""
+        if tenants := self._listeners():
+            await connection.execute(changes.NOTE_MESSAGES, tenants, changes.TOLD_STATUSES, *columns(keys, 2))
 
     async def _tried(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         for attempt in itertools.count(1):
@@ -622,6 +736,17 @@ async def _transaction(connection: Connection) -> AsyncIterator[None]:
             with suppress(*BREAKS, asyncpg.PostgresError):
                 await connection.execute("ROLLBACK")
         raise
+
+
+async def _receipt_cursor(connection: Connection, provider: str, worker: int) -> str | None:
+    cursor: str | None = await connection.fetchval(sql.CURSOR, provider, worker)
+    return cursor if cursor is not None else await connection.fetchval(sql.TAKE_CURSOR, provider, worker)
+
+
+async def _mark_late(connection: Connection, provider: str, rows: Sequence[tuple[bytes, str]]) -> int:
+    if not rows:
+        return 0
+    return int((await connection.execute(sql.MARK_LATE, provider, *columns(rows, 2))).rpartition(" ")[2])
 
 
 def _cut(ids: bytes) -> Iterable[bytes]:

@@ -220,9 +220,7 @@ class Store:
         await self._note(connection, shelves, orders, turn)
         return len(turn.orders)
 
-    async def _note(
-        self, connection: Connection, shelves: Shelves, before: Mapping[Key, Order], turn: Turn
-    ) -> None:
+    async def _note(self, connection: Connection, shelves: Shelves, before: Mapping[Key, Order], turn: Turn) -> None:
         """Put down for webhooks what changed, where somebody listens."""
         if self.watched and (changed := change_rows(self.watched, shelves, before, turn)):
             await connection.execute(ADD_CHANGES, *rows.columns(changed, 6))

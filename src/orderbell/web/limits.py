@@ -6,7 +6,6 @@ answered 429 with `Retry-After`. Every answer says how much is left, in the head
 through more. Keys that are nobody's have no bucket: their requests end at the look-up.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -50,14 +49,14 @@ class Limits:
     def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_s, self.burst = per_s, burst
         self._clock = clock
-        self._buckets: dict[bytes, tuple[float, float]] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}
 
     @property
     def policy(self) -> str:
         """The limit as the header `RateLimit-Policy` says it: so many requests in the seconds that fill a bucket."""
         return f'"{POLICY}";q={self.burst};w={math.ceil(self.burst / self.per_s)}'
 
-    def take(self, name: bytes) -> Ration:
+    def take(self, name: str) -> Ration:
         """Take a token from the bucket of that name."""
         now = self._clock()
         tokens, at = self._buckets.get(name, (float(self.burst), now))
@@ -89,10 +88,11 @@ class Limited(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Pass the request on, or refuse it."""
         key = bearer_of(scope["headers"])
-        if not key or await self._caller_of_key(key) is None:
-            await next_app(scope, receive, send)
+        caller = await self._caller_of_key(key) if key else None
+        if caller is None:
+            await next_app(scope, receive, send)  # which says so
             return
-        ration = self._limits.take(hashlib.sha256(key.encode()).digest())
+        ration = self._limits.take(caller.fingerprint)
         said = {
             "RateLimit-Policy": self._limits.policy,
             "RateLimit": f'"{POLICY}";r={ration.left};t={ration.full_in_s}',
