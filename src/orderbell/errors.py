@@ -9,6 +9,7 @@
     ├── ScenarioInvalid        a scenario file does not follow its form
     ├── HistoryUnreadable      a folder of past orders cannot be read
     ├── VaultSealed            personal data cannot be opened with this secret
+    ├── AccountRefused         an account cannot be made or changed like this
     ├── ScopeMissing           an API key may not do what it is used for
     ├── TurnConflict           two turns created the same row; the turn is tried again
     └── RequestFailed          the API refused a request of the Python client
@@ -43,6 +44,17 @@ class HistoryUnreadable(OrderBellError):
 
 class VaultSealed(OrderBellError):
     """Personal data cannot be opened with this secret."""
+
+
+class AccountRefused(OrderBellError):
+    """An account cannot be made or changed like this; `reason` is a word for it.
+
+    Reasons: bad_name, name_taken, last_owner, unknown.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ScopeMissing(OrderBellError):

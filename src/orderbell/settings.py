@@ -24,7 +24,7 @@ _OTHERS = {
 }  # fmt: skip
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-_SECRET = {"secret_key"}
+_SECRET = {"secret_key", "metrics_token"}
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,6 +38,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `public_url` is how providers reach this installation from outside, such as `https://bell.example`.
     `secret_key` (64 hex digits, or 32 bytes in base64) seals personal data; empty: `secret.key` in `data_dir`, made at
     the first start.
+    `metrics_port` opens a listener for `/metrics` of its own, for processes without web; 0: none. `metrics_token` lets
+    those read them who do not ask from this machine. `traces_url` is where spans go (OTLP over HTTP, such as
+    `http://127.0.0.1:4318/v1/traces`; needs `orderbell[traces]`); empty: nobody traces. `traces_share` is the share of
+    notices and requests that are traced.
     """
 
     database_url: str = ""
@@ -52,6 +56,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     providers_file: str = ""
     public_url: str = ""
     secret_key: str = ""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port = 0
+    metrics_token: str = ""
+    traces_url: str = ""
+    traces_share: Annotated[float, Meta(ge=0, le=1)] = 1.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "auto"
 

@@ -18,7 +18,7 @@ from orderbell.store.idempotency import CLAIMED_MAX, REMEMBERED, KnownAnswers, f
 from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.postgres import Store
 from orderbell.web.access import keyed, say_no
-from orderbell.web.idempotency import BODY_BYTES_MAX, Once
+from orderbell.web.idempotency import BODY_BYTES_MAX, once
 from orderbell.web.site import create_site
 from tests.dispatch.rig import Clock
 
@@ -78,8 +78,8 @@ async def open_shop(store: Store) -> AsyncIterator[Shop]:
     shop = Shop(store)
     shop.go_on.set()
     ring = KeyRing(store.pool)
-    once = Once(partial(KnownAnswers, store), ring.caller_of, shop.clock)
-    router = Router("/", route_handlers=[keyed(shop.routes(), ring.caller_of)], middleware=[once])
+    only_once = once(partial(KnownAnswers, store), ring.caller_of, shop.clock)
+    router = Router("/", route_handlers=[keyed(shop.routes(), ring.caller_of)], middleware=[only_once])
 
     async def ready() -> Sequence[str]:
         return []

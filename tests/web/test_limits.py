@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 from orderbell.serving import serving
 from orderbell.store.keys import SCOPES, ApiCaller
 from orderbell.web.access import keyed
-from orderbell.web.limits import BUCKETS_MAX, Limited, Limits
+from orderbell.web.limits import BUCKETS_MAX, Limits, limited
 from orderbell.web.site import create_site
 
 
@@ -52,7 +52,7 @@ async def ready() -> Sequence[str]:
 async def limited_site(limits: Limits) -> AsyncIterator[httpx.AsyncClient]:
     """Run a site whose routes lie behind the limits; the client has the first key."""
     routes: list[ControllerRouterHandler] = [keyed([read_things, change_things], caller_of_key)]
-    router = Router("/", route_handlers=routes, middleware=[Limited(limits, caller_of_key)])
+    router = Router("/", route_handlers=routes, middleware=[limited(limits, caller_of_key)])
     async with (
         serving(create_site([router], ready)) as url,
         httpx.AsyncClient(base_url=url, headers={"authorization": "Bearer ob_a"}, trust_env=False) as http,

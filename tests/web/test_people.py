@@ -307,6 +307,6 @@ async def test_routes_are_described(store: Store) -> None:
         "/v1/replies",
     } <= set(paths)
     assert paths["/v1/contacts/{contact}"]["patch"]["security"] == [{"key": []}]
-    assert set(paths["/v1/replies"]["post"]["responses"]) == {"200", "202", "409", "422"}
+    assert {"200", "202", "409", "422"} <= set(paths["/v1/replies"]["post"]["responses"])
     change = paths["/v1/contacts/{contact}"]["patch"]["requestBody"]["content"]["application/merge-patch+json"]
     assert "mute" in change["schema"]["properties"]

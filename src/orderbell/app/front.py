@@ -7,6 +7,7 @@ from functools import cache
 import msgspec
 from litestar.types import ControllerRouterHandler
 
+from orderbell.app.activation import Desk, Following
 from orderbell.app.clock import Clock
 from orderbell.app.explaining import Explainer
 from orderbell.app.hearing import Submit
@@ -34,17 +35,22 @@ FALLBACK_ZONE = "Asia/Shanghai"
 class Front:
     """What routes are made from.
 
-    `shelves` is the platform's own mapping, which changes as tenants come and playbooks are activated; `shelf_of` finds
-    that of a tenant who was added a moment ago as well. `submit` brings events in, as the API does.
+    `following` knows the playbooks that count as tenants come and activate; `shelf_of` finds those of a tenant who was
+    added a moment ago as well. `submit` brings events in, as the API does.
     """
 
     settings: Settings
     store: Store
-    shelves: Mapping[str, Shelf]
+    following: Following
     shelf_of: Callable[[str], Awaitable[Shelf]]
     submit: Submit
     now: Clock
     providers: Sequence[ProviderSpec] = ()
+
+    @property
+    def shelves(self) -> Mapping[str, Shelf]:
+        """The playbooks that count for each tenant: the platform's own mapping, which changes."""
+        return self.following.shelves
 
     def people_of(self, tenant: str) -> People:
         """The contacts of a tenant."""

@@ -8,10 +8,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from orderbell.app.activation import Following
 from orderbell.app.clock import Clock, system_clock
 from orderbell.app.database import open_database, open_store
 from orderbell.app.front import Front, front_routes
 from orderbell.app.hearing import Hearing, Submit
+from orderbell.app.measuring import metrics_listener, metrics_of
 from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.app.staff import open_alerts, tell_of
 from orderbell.channels.protocol import Channel, ChannelUnavailable
@@ -38,7 +40,8 @@ from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.sharing import SharedByAll
 from orderbell.store.templates import Templates
-from orderbell.store.tenants import add_tenant, read_shelves
+from orderbell.store.tenants import add_tenant
+from orderbell.web.metrics import Metrics, counted, metrics_routes
 from orderbell.web.site import create_site
 
 TENANTS_EVERY_S = 2.0
@@ -50,19 +53,26 @@ class Platform:
 
     settings: Settings
     store: Store
-    shelves: dict[str, Shelf]
+    following: Following
     shelf: Shelf
     url: str = ""
     sandbox_url: str = ""
+    metrics_url: str = ""
     intake: Intake | None = None
     dispatcher: Dispatcher | None = None
+    routes: Routes | None = None
     providers: Sequence[ProviderSpec] = ()
     channels: dict[str, Channel] = field(default_factory=dict)
+
+    @property
+    def shelves(self) -> dict[str, Shelf]:
+        """The playbooks that count for each tenant: one mapping, in which new shelves take the place of old ones."""
+        return self.following.shelves
 
     async def add_tenant(self, tenant: str, shelf: Shelf | None = None) -> str:
         """Add a tenant, known from now on, and make an API key for it; the key is shown only here."""
         await add_tenant(self.store.pool, tenant, shelf or self.shelf)
-        self.shelves[tenant] = shelf or self.shelf
+        self.following.add(tenant, shelf)
         return await create_key(self.store.pool, tenant)
 
 
@@ -88,14 +98,18 @@ async def open_platform(
         dsn = await stack.enter_async_context(open_database(settings))
         store = await stack.enter_async_context(open_store(dsn, settings, settings.database_connections))
         shelf = load_shelf(settings.playbooks_dir)
-        platform = Platform(settings, store, await read_shelves(store.pool, shelf.playbooks), shelf)
+        platform = Platform(settings, store, Following(store.pool, shelf), shelf)
+        await platform.following.refresh()
         await stack.enter_async_context(_background(_watch_tenants(platform)))
         if settings.providers_file and channels is None:
             _open_providers(stack, platform, now)
+        metrics = metrics_of(platform, now)
         if worker:
             await _start_worker(stack, platform, now, channels, patience)
         if web:
-            await _start_web(stack, platform, now)
+            await _start_web(stack, platform, now, metrics)
+        if settings.metrics_port:
+            await _listen_for_metrics(stack, platform, metrics)
         yield platform
 
 
@@ -118,7 +132,7 @@ async def _start_worker(
     terms = {one.name: one.terms for one in platform.providers}
     staff = [one for one in platform.providers if one.kind == "staff"]
     alerts = [open_alerts(one, platform.channels[one.name], store, lambda: platform.shelves, now) for one in staff]
-    routes = Routes(
+    routes = platform.routes = Routes(
         platform.channels.values() if channels is None else channels, now(), terms,
         lambda change: tell_of(change, alerts, staff, now),
     )  # fmt: skip
@@ -133,14 +147,14 @@ async def _start_worker(
     await stack.enter_async_context(_until_closed(timers))
 
 
-async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> None:
+async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metrics: Metrics) -> None:
     store, settings = platform.store, platform.settings
     intake = platform.intake = Intake(store, platform.shelves)
     await stack.enter_async_context(_until_closed(intake))
 
     async def submit(events: list[Event]) -> list[Answer]:
         if any(event.tenant not in platform.shelves for event in events):
-            await _find_tenants(platform)  # one that was added a moment ago
+            await platform.following.refresh()  # one that was added a moment ago
         return await intake.submit(events)
 
     async def missing() -> Sequence[str]:
@@ -152,21 +166,30 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock) -> N
 
     async def shelf_of(tenant: str) -> Shelf:
         if tenant not in platform.shelves:
-            await _find_tenants(platform)
+            await platform.following.refresh()
         return platform.shelves.get(tenant, platform.shelf)
 
-    front = Front(settings, store, platform.shelves, shelf_of, submit, now, platform.providers)
+    front = Front(settings, store, platform.following, shelf_of, submit, now, platform.providers)
     callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
     hearing = _hearing(platform, submit, now)
     callbacks = callbacks_route(callers, hearing.keep, settings.public_url)
+    measuring = metrics_routes(metrics, settings.metrics_token)
     for one in platform.providers:
         await _listen(stack, one, platform.channels[one.name], hearing)
-    site = create_site([callbacks, *front_routes(front)], missing, front.hall())
+    site = create_site([callbacks, *front_routes(front), *measuring], missing, front.hall())
     try:
-        serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
+        serve = serving(counted(site), host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)
     except OSError as problem:
         raise _port_taken("port", settings.host, settings.port, problem) from None
+
+
+async def _listen_for_metrics(stack: AsyncExitStack, platform: Platform, metrics: Metrics) -> None:
+    settings = platform.settings
+    try:
+        platform.metrics_url = await stack.enter_async_context(metrics_listener(metrics, settings))
+    except OSError as problem:
+        raise _port_taken("metrics_port", settings.metrics_host, settings.metrics_port, problem) from None
 
 
 def _open_providers(stack: AsyncExitStack, platform: Platform, now: Clock) -> None:
@@ -261,14 +284,9 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 async def _watch_tenants(platform: Platform) -> None:
-    # a tenant added by another process is known here soon
+    # a tenant added, or a playbook activated, by another process is known here soon
     while True:
         await asyncio.sleep(TENANTS_EVERY_S)
         with suppress(OrderBellError):
-            await _find_tenants(platform)
+            await platform.following.refresh()
 
-
-async def _find_tenants(platform: Platform) -> None:
-    found = await read_shelves(platform.store.pool, platform.shelf.playbooks)
-    for tenant, shelf in found.items():
-        platform.shelves.setdefault(tenant, shelf)

@@ -295,6 +295,11 @@ class Wording:
         """The topics that there are words for."""
         return frozenset(self._topics)
 
+    @property
+    def spec(self) -> WordingSpec:
+        """What it was compiled from."""
+        return self._shared.spec
+
     def has(self, topic: str, channel: ChannelName) -> bool:
         """Whether there are words for the topic on the channel."""
         return channel in self._topics.get(topic, {})

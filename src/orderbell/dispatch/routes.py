@@ -134,6 +134,11 @@ class Routes:
         return self._health
 
     @property
+    def in_flight(self) -> Mapping[str, int]:
+        """How many requests to each provider are under way."""
+        return {name: len(requests) for name, requests in self._flying.items()}
+
+    @property
     def standings(self) -> list[Standing]:
         """How each provider stands now, with the last trouble in its own words."""
         return [

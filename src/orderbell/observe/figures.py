@@ -58,9 +58,7 @@ HISTOGRAMS: Final[Mapping[str, Family]] = {
 GAUGES: Final[Mapping[str, Family]] = {
     "intake_waiting": Family("Events that wait for a turn or are being decided."),
     "database_connections": Family("Connections of this process's pool.", ("state",)),
-    "provider_state": Family(
-        "How this worker finds a provider: 0 well, 1 on trial, 2 paused.", ("provider", "reason")
-    ),
+    "provider_state": Family("How this worker finds a provider: 0 well, 1 on trial, 2 paused.", ("provider", "reason")),
     "requests_in_flight": Family("Requests to a provider under way in this worker.", ("provider",)),
     "timers_lag_seconds": Family("How long the oldest deadline has been due and not fired."),
     "queue_due": Family("Notices that are due, by lane; counted up to 100,000.", ("lane",)),

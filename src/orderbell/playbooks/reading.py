@@ -35,6 +35,8 @@ _DEPTH_MAX: Final = 20  # an alias may hold itself
 _NESTING_MAX: Final = 200  # brackets that the parser of YAML goes into, one call deeper for each
 
 _NUMBER_MAX: Final = 2**53  # JSON holds no greater whole number exactly
+_DIGITS_MAX: Final = 40  # a number of a hundred thousand digits takes seconds to read
+_NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _UNREAD: Final = object()
 
 _Path = tuple[str | int, ...]
@@ -196,7 +198,7 @@ def _compose(text: str, file: Path) -> yaml.Node | None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _NESTING_MAX:
-            raise _too_deep(file, event.start_mark.line + 1)
+            raise _too_deep(file, event.start_mark.line + 1 if event.start_mark is not None else 1)
     return yaml.compose(text, Loader=_LOADER)
 
 
@@ -228,7 +230,8 @@ def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, index), file, places) for index, item in enumerate(node.value)]
     try:
-        made_of = yaml.SafeLoader("").construct_object(node)
+        is_long = node.tag in _NUMBERS and len(node.value) > _DIGITS_MAX
+        made_of = _UNREAD if is_long else yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError, ArithmeticError):
         made_of = _UNREAD
     if made_of is _UNREAD or (isinstance(made_of, int) and abs(made_of) > _NUMBER_MAX):

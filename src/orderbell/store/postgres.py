@@ -117,6 +117,7 @@ class Store:
             DatabaseUnavailable: The connection was lost, more than once. Some events may count: sending them
                 again is safe.
         """
+        shelves = dict(shelves)  # one that is activated meanwhile is for the next turn
         refused = [refuse_stray(shelves, event) for event in events]
         ours = [event for event, no in zip(events, refused, strict=True) if no is None]
         answers = iter(await self._tried(lambda c: self._take(c, shelves, ours)) if ours else [])
@@ -131,6 +132,7 @@ class Store:
         Raises:
             DatabaseUnavailable: As `turn`.
         """
+        shelves = dict(shelves)
         return await self._tried(lambda c: self._fire(c, shelves, until, limit))
 
     async def next_due_at(self) -> datetime | None:
@@ -198,7 +200,7 @@ class Store:
         turn = run_turn(shelves, fresh, orders, contacts, key_of=self.vault.index_key)
         turn.entries[:0] = sifted.altered
         if turn.entries:
-            await self._write(connection, shelves, turn, rows.timer_rows(orders, turn))
+            await self._write(connection, shelves, turn, orders, rows.timer_rows(orders, turn))
             await self._note(connection, shelves, orders, turn)
         return sifted.answers
 
@@ -216,7 +218,7 @@ class Store:
         timers = rows.timer_rows(orders, turn)
         for key in keys:
             _mend(timers, turn.orders.get(key) or orders[key], due[key], until)
-        await self._write(connection, shelves, turn, timers)
+        await self._write(connection, shelves, turn, orders, timers)
         await self._note(connection, shelves, orders, turn)
         return len(turn.orders)
 
@@ -225,7 +227,14 @@ class Store:
         if self.watched and (changed := change_rows(self.watched, shelves, before, turn)):
             await connection.execute(ADD_CHANGES, *rows.columns(changed, 6))
 
-    async def _write(self, connection: Connection, shelves: Shelves, turn: Turn, timers: rows.TimerRows) -> None:
+    async def _write(
+        self,
+        connection: Connection,
+        shelves: Shelves,
+        turn: Turn,
+        before: Mapping[Key, Order],
+        timers: rows.TimerRows,
+    ) -> None:
         self._check_months(turn)
         new = [order for key, order in turn.orders.items() if key in turn.created]
         if new:
@@ -238,7 +247,7 @@ class Store:
         changed = [order for key, order in turn.orders.items() if key not in turn.created]
         await connection.execute(
             statements.WRITE, *rows.changed_orders(changed, shelves), *rows.armed_timers(timers),
-            *rows.keys(timers.cleared), *rows.queue(turn.notices, shelves),
+            *rows.keys(timers.cleared), *rows.queue(turn.notices, shelves), *rows.parties(before, turn),
         )  # fmt: skip
         if turn.anomalies:
             await connection.execute(statements.PUT_ANOMALIES, *rows.anomalies(turn.anomalies.values()))

@@ -22,6 +22,9 @@ JOURNAL = (
 )  # fmt: skip
 """Columns of the journal in the order of `journal_row`."""
 
+TAIL_LENGTH = 4
+"""The last digits of a phone by which people are looked up."""
+
 _LANE_NUMBERS = {lane: number for number, lane in enumerate(LANES)}
 
 
@@ -122,6 +125,18 @@ def timer_rows(before: Mapping[Key, Order], turn: Turn) -> TimerRows:
     return rows
 
 
+def parties(before: Mapping[Key, Order], turn: Turn) -> Arguments:
+    """Columns of `party`: who has a part in an order since this turn. Most turns bring nobody new."""
+    rows = []
+    for key, order in turn.orders.items():
+        old = before.get(key)
+        if old is None or (order.parties is not old.parties and order.parties != old.parties):
+            known = {party.contact for party in old.parties} if old is not None else set()
+            names = dict.fromkeys(party.contact for party in order.parties)
+            rows += [(order.tenant, name, order.no) for name in names if name not in known]
+    return arguments(rows, "ttt")
+
+
 def armed_timers(timers: TimerRows) -> Arguments:
     """Columns of `timer`."""
     return arguments([(*key, due_at) for key, due_at in timers.armed.items()], "tta")
@@ -140,20 +155,41 @@ def _lane_number(shelves: Mapping[str, Shelf], notice: Notice) -> int:
 
 
 def contact_columns(people: Iterable[Contact], updated_at: datetime, vault: Vault) -> Arguments:
-    """Columns of `contact`: the person sealed, and the blind index of the phone."""
+    """Columns of `contact`: the person sealed, and the blind indexes of the phone, its last digits, and the mail."""
     rows = [
         (
             c.tenant, c.id, vault.seal(c.tenant, c.id, encode_state(c)),
-            phone_key(vault.index_key(c.tenant), c.phone) if c.phone else None, updated_at,
+            *finders(vault.index_key(c.tenant), c), updated_at,
         )
         for c in people
     ]  # fmt: skip
-    return arguments(rows, "ttaaa")
+    return arguments(rows, "ttaaaaa")
+
+
+def finders(key: bytes, contact: Contact) -> tuple[bytes | None, bytes, bytes | None]:
+    """The blind indexes by which a person is found: phone, last digits of the phone (empty: none), mail address."""
+    phone, mail = contact.phone, contact.email
+    return (
+        phone_key(key, phone) if phone else None,
+        tail_key(key, phone) if len(phone) >= TAIL_LENGTH else b"",
+        mail_key(key, mail) if mail else None,
+    )
 
 
 def phone_key(key: bytes, phone: str) -> bytes:
     """The blind index of a phone in E.164."""
     return hashlib.blake2b(phone.encode(), digest_size=16, key=key, person=b"phone").digest()
+
+
+def tail_key(key: bytes, digits: str) -> bytes:
+    """The blind index of the last `TAIL_LENGTH` digits of a phone, or of some that stand at its end."""
+    tail = digits[-TAIL_LENGTH:].encode()
+    return hashlib.blake2b(tail, digest_size=8, key=key, person=b"phone tail").digest()
+
+
+def mail_key(key: bytes, address: str) -> bytes:
+    """The blind index of a mail address, however its letters are written."""
+    return hashlib.blake2b(address.casefold().encode(), digest_size=16, key=key, person=b"mail").digest()
 
 
 def consents(records: Iterable[Consent]) -> Arguments:

@@ -82,17 +82,18 @@ ON CONFLICT DO NOTHING
 """
 
 ADD_CONTACTS = f"""
-INSERT INTO contact (tenant, contact, body, phone_key, updated_at)
-SELECT * FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::bytea[], $5::timestamptz[])
-    AS n (tenant, contact, body, phone_key, updated_at)
+INSERT INTO contact (tenant, contact, body, phone_key, phone_tail, mail_key, updated_at)
+SELECT * FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::timestamptz[])
+    AS n (tenant, contact, body, phone_key, phone_tail, mail_key, updated_at)
 ORDER BY tenant COLLATE "C", contact COLLATE "C"
 ON CONFLICT DO NOTHING
 """
 
 CHANGE_CONTACTS = f"""
-UPDATE contact c SET body = n.body, phone_key = n.phone_key, updated_at = n.updated_at
-FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::bytea[], $5::timestamptz[])
-    AS n (tenant, contact, body, phone_key, updated_at)
+UPDATE contact c SET body = n.body, phone_key = n.phone_key, phone_tail = n.phone_tail, mail_key = n.mail_key,
+    updated_at = n.updated_at
+FROM unnest({_texts(1)}, {_texts(2)}, $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::timestamptz[])
+    AS n (tenant, contact, body, phone_key, phone_tail, mail_key, updated_at)
 WHERE c.tenant = n.tenant AND c.contact = n.contact
 """
 
@@ -113,6 +114,10 @@ WITH changed AS (
 ), cleared AS (
     DELETE FROM timer t USING unnest({_texts(11)}, {_texts(12)}) AS n (tenant, order_no)
     WHERE t.tenant = n.tenant AND t.order_no = n.order_no
+), met AS (
+    INSERT INTO party (tenant, contact, order_no)
+    SELECT * FROM unnest({_texts(19)}, {_texts(20)}, {_texts(21)})
+    ON CONFLICT DO NOTHING
 )
 INSERT INTO queue (tenant, contact, notice_id, lane, due_at, body)
 SELECT * FROM unnest({_texts(13)}, {_texts(14)}, $15::bytea[], $16::smallint[], $17::timestamptz[], $18::bytea[])

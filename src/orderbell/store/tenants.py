@@ -8,6 +8,7 @@ import msgspec
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Shelf
 from orderbell.errors import DatabaseUnavailable
+from orderbell.store.activation import Known, read_active
 from orderbell.store.postgres import BREAKS
 
 _TENANT = "INSERT INTO tenant (tenant, playbook) VALUES ($1, $2) ON CONFLICT DO NOTHING"
@@ -23,14 +24,26 @@ async def add_tenant(pool: "asyncpg.Pool[asyncpg.Record]", tenant: str, shelf: S
     await pool.execute(_PLAYBOOKS, tenant, [p.name for p in playbooks], [p.version for p in playbooks], bodies)
 
 
-async def read_shelves(pool: "asyncpg.Pool[asyncpg.Record]", playbooks: Mapping[str, Playbook]) -> dict[str, Shelf]:
-    """The shelf of every tenant: the given playbooks, and the tenant's own default among them.
+async def read_shelves(
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    playbooks: Mapping[str, Playbook],
+    bases: Mapping[str, Shelf] | None = None,
+    known: Known | None = None,
+) -> dict[str, Shelf]:
+    """The shelf of every tenant: the given playbooks, what it activated itself over them, and its own default.
+
+    `bases` are shelves that stand in for the given playbooks, by tenant; `known` keeps what was compiled.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
     """
     try:
         rows = await pool.fetch("SELECT tenant, playbook FROM tenant")
+        own = await read_active(pool, {} if known is None else known)
     except BREAKS as problem:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
-    return {row[0]: Shelf(dict(playbooks), row[1]) for row in rows}
+    shelves = {row[0]: (bases or {}).get(row[0]) or Shelf(dict(playbooks), row[1]) for row in rows}
+    return {
+        name: Shelf(shelf.playbooks | own[name], shelf.default) if name in own else shelf
+        for name, shelf in shelves.items()
+    }

@@ -15,9 +15,9 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from orderbell.core.model import Contact, Message, Order, decode_contact, decode_order
+from orderbell.core.model import Contact, Order, decode_contact, decode_order
 from orderbell.store.postgres import Connection, Store
-from orderbell.store.rows import columns, is_storable
+from orderbell.store.rows import columns
 
 ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 TOKEN_LENGTH: Final = 22
@@ -29,6 +29,9 @@ CORRECTIONS_MAX: Final = 20
 
 KEPT: Final = timedelta(days=90)
 """How long clicks and what was written into forms are kept."""
+
+LINKS_KEPT: Final = timedelta(days=365)
+"""How long the links of messages work, where their page still does."""
 
 _ROOM: Final = len(ALPHABET) ** TOKEN_LENGTH
 _FOR_PAGES: Final = "tracking"
@@ -63,7 +66,8 @@ WHERE tenant = $1 AND order_no = $2 ORDER BY made_at DESC, correction_id LIMIT $
 """
 _CORRECTED = "SELECT max(made_at) FROM correction WHERE tenant = $1 AND order_no = $2 AND contact = $3"
 _FORGET = """
-WITH hits AS (DELETE FROM hit WHERE tenant = $1 AND at < $2)
+WITH hits AS (DELETE FROM hit WHERE tenant = $1 AND at < $2),
+    links AS (DELETE FROM link WHERE tenant = $1 AND made_at < $3)
 DELETE FROM correction WHERE tenant = $1 AND made_at < $2
 """
 _TENANTS = "SELECT tenant FROM tenant ORDER BY tenant"
@@ -210,8 +214,6 @@ class Tracking:
 
     async def holders(self, tenant: str, order_no: str) -> tuple[Order, list[Contact]] | None:
         """An order and the people in it, for whoever has to prove that they are one of them."""
-        if not is_storable(order_no):
-            return None
         async with self._store.connection() as connection:
             state = await connection.fetchval(_ORDER, tenant, order_no)
             order = decode_order(state) if state is not None else None
@@ -241,10 +243,10 @@ class Tracking:
         ]
 
     async def forget(self, now: datetime) -> None:
-        """Drop clicks and corrections that are older than `KEPT`."""
+        """Drop clicks and corrections that are older than `KEPT`, links that are older than `LINKS_KEPT`."""
         async with self._store.connection() as connection:
             for row in await connection.fetch(_TENANTS):
-                await connection.execute(_FORGET, row["tenant"], now - KEPT)
+                await connection.execute(_FORGET, row["tenant"], now - KEPT, now - LINKS_KEPT)
 
     async def order_versions(self, keys: Sequence[OrderKey]) -> dict[OrderKey, int]:
         """The versions of orders, in one statement; what is not there is left out."""
@@ -269,8 +271,3 @@ def _is_same(one: Contact | None, other: Contact) -> bool:
     if one is None:
         return False
     return bool((one.phone and one.phone == other.phone) or (one.email and one.email == other.email))
-
-
-def page_of(message: Message) -> tuple[str, str, str]:
-    """The page that a message is about."""
-    return message.tenant, message.order_no, message.contact

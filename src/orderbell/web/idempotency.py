@@ -19,7 +19,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Middleware, Receive, ReceiveMessage, Scope, Send
 from msgspec import Struct
 
 from orderbell.errors import DatabaseUnavailable
@@ -60,16 +60,23 @@ _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(_Answer).decode
 
 
-class Once(ASGIMiddleware):
-    """Makes changes that bring an `Idempotency-Key` once; lies before the routes that need a key."""
+def once(known_of: KnownOf, caller_of_key: CallerOf, now: Callable[[], datetime]) -> Middleware:
+    """Makes changes that bring an `Idempotency-Key` once; lies before the routes that need an API key."""
+    middleware = _Once(known_of, caller_of_key, now)
 
+    def wrap(app: ASGIApp) -> ASGIApp:
+        return middleware(app)  # a function, because Litestar makes deep copies of all but functions
+
+    return wrap
+
+
+class _Once(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self, known_of: KnownOf, caller_of_key: CallerOf, now: Callable[[], datetime]) -> None:
         self._known_of, self._caller_of_key, self._now = known_of, caller_of_key, now
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Pass the request on, or answer it as before."""
         named = _header(scope["headers"], b"idempotency-key")
         api_key = bearer_of(scope["headers"])
         if scope["type"] != ScopeType.HTTP or scope["method"] not in METHODS or named is None or not api_key:

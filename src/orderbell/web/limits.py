@@ -15,7 +15,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Middleware, Receive, Scope, Send
 from msgspec import Struct
 
 from orderbell.observe import count
@@ -77,16 +77,28 @@ class Limits:
         }
 
 
-class Limited(ASGIMiddleware):
-    """Lets a key ask no more often than its bucket allows; lies before the routes that need a key."""
+def limited(limits: Limits, caller_of_key: CallerOf) -> Middleware:
+    """Lets a key ask no more often than its bucket allows; lies before the routes that need a key.
 
+    ::
+
+        Router("/", route_handlers=[keyed([...], caller_of_key)], middleware=[limited(limits, caller_of_key)])
+    """
+    middleware = _Limited(limits, caller_of_key)
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        return middleware(app)  # a function, because Litestar makes deep copies of all but functions
+
+    return wrap
+
+
+class _Limited(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self, limits: Limits, caller_of_key: CallerOf) -> None:
         self._limits, self._caller_of_key = limits, caller_of_key
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Pass the request on, or refuse it."""
         key = bearer_of(scope["headers"])
         caller = await self._caller_of_key(key) if key else None
         if caller is None:

@@ -21,13 +21,12 @@ from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
-from litestar.routes import ASGIRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 from orderbell import __version__
 from orderbell.errors import OrderBellError
+from orderbell.web.openapi import whole_document
 from orderbell.web.rendering import HALL, HERE, Hall, rendered, security_headers, view_of
 
 log = structlog.get_logger()
@@ -90,7 +89,6 @@ def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready,
             title="OrderBell",
             version=__version__,
             description="Tell OrderBell what happened to an order; it tells the people.",
-            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
             render_plugins=[_WholeSchema()],
         ),
         logging_config=None,
@@ -200,14 +198,5 @@ class _WholeSchema(JsonRenderPlugin):
         super().__init__(path=["/openapi.json", "/"])
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """Put the document together; the parts never change, but it is asked for too seldom to keep it."""
-        paths = dict(openapi_schema.get("paths", {}))
-        components = dict(openapi_schema.get("components", {}))
-        _, problem = msgspec.json.schema_components([Problem], ref_template="#/components/schemas/{name}")
-        schemas = {**components.get("schemas", {}), **problem}
-        for route in request.app.routes:
-            part = route.route_handler.opt.get("openapi") if isinstance(route, ASGIRoute) else None
-            if part is not None:
-                paths.update(part["paths"])
-                schemas.update(part["components"]["schemas"])
-        return msgspec.json.encode({**openapi_schema, "paths": paths, "components": {**components, "schemas": schemas}})
+        """Put the document together; it never changes, but is asked for too seldom to keep it."""
+        return msgspec.json.encode(whole_document(openapi_schema, request.app.routes, Problem))

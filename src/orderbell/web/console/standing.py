@@ -19,11 +19,12 @@ _FIRST_PART: Final = re.compile("[^,，;；]+")
 
 
 class Rung(Struct, frozen=True):
-    """A stage on an order's way, and when it was reached."""
+    """A stage on an order's way, and when it was reached; `here` is where the order stands."""
 
     name: str
     state: Literal["done", "now", "ahead", "skipped"]
     at: datetime | None = None
+    here: bool = False
 
 
 class Wait(Struct, frozen=True):
@@ -52,7 +53,7 @@ class Standing(Struct, frozen=True):
 def standing_of(order: Order, playbook: Playbook | None, locale: str, steps: Iterable[Step] = ()) -> Standing:
     """Say how an order stands; one whose playbook or stage is no longer there goes by its codes, and is red."""
     if playbook is None or order.stage not in playbook.stages:
-        return Standing(order.stage, "red", None, (Rung(order.stage, "now", order.stage_at),), ())
+        return Standing(order.stage, "red", None, (Rung(order.stage, "now", order.stage_at, here=True),), ())
     stage = playbook.stages[order.stage]
     waits = tuple(_waits(order, playbook))
     return Standing(
@@ -96,7 +97,7 @@ def _rungs(order: Order, playbook: Playbook, locale: str, steps: Iterable[Step])
     for stage in playbook.stages.values():
         name, at = stage_name(stage.says, locale, stage.name), reached.get(stage.name)
         if stage is now:
-            yield Rung(name, "done" if stage.light == "green" else "now", at)
+            yield Rung(name, "done" if stage.light == "green" else "now", at, here=True)
         elif stage.end or (at is None and now.end):
             continue
         elif stage.rank < now.rank:

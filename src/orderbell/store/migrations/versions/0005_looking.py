@@ -10,7 +10,39 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-STATEMENTS: tuple[str, ...] = ()
+STATEMENTS = (
+    # who has, or once had, a part in which order; never taken back, so that an old phone still finds the order
+    """CREATE TABLE IF NOT EXISTS party (
+        tenant text NOT NULL, contact text NOT NULL, order_no text NOT NULL,
+        PRIMARY KEY (tenant, contact, order_no))""",
+    """INSERT INTO party (tenant, contact, order_no)
+        SELECT DISTINCT tenant, contact, order_no FROM notice WHERE order_no <> '' ON CONFLICT DO NOTHING""",
+    # people by the last four digits of their phone (empty: none), and by their mail address, without the database
+    # knowing either; who was known before gets theirs by `Finders`
+    "ALTER TABLE contact ADD COLUMN IF NOT EXISTS phone_tail bytea",
+    "ALTER TABLE contact ADD COLUMN IF NOT EXISTS mail_key bytea",
+    "CREATE INDEX IF NOT EXISTS contact_tail ON contact (tenant, phone_tail) WHERE phone_tail <> ''",
+    "CREATE INDEX IF NOT EXISTS contact_unfound ON contact (tenant, contact) WHERE phone_tail IS NULL",
+    "CREATE INDEX IF NOT EXISTS contact_mail ON contact (tenant, mail_key) WHERE mail_key IS NOT NULL",
+    # the newest first; the moment never changes, so updates of orders touch no index
+    "CREATE INDEX IF NOT EXISTS orders_opened ON orders (tenant, opened_at, order_no)",
+    # what is wrong now, the newest first; it counts by name as well as the index that it replaces
+    """CREATE INDEX IF NOT EXISTS anomaly_now ON anomaly (tenant, opened_at, order_no, name)
+        WHERE closed_at IS NULL""",
+    "DROP INDEX IF EXISTS anomaly_open",
+    "CREATE INDEX IF NOT EXISTS cases_order ON cases (tenant, order_no)",
+    "CREATE INDEX IF NOT EXISTS consent_at ON consent (tenant, at)",
+    # lines come by time, so a few bytes for sixteen pages are index enough
+    """CREATE INDEX IF NOT EXISTS journal_at ON journal USING brin (at)
+        WITH (pages_per_range = 16, autosummarize = on)""",
+    # what happened in each five minutes, counted again until nothing of it is open
+    """CREATE TABLE IF NOT EXISTS pulse (
+        tenant text NOT NULL, slot timestamptz NOT NULL, counted_at timestamptz NOT NULL, open integer NOT NULL,
+        unknown integer NOT NULL, body bytea NOT NULL, PRIMARY KEY (tenant, slot)) WITH (fillfactor = 50)""",
+    # all orders of a tenant, counted now and then
+    """CREATE TABLE IF NOT EXISTS census (
+        tenant text PRIMARY KEY, counted_at timestamptz NOT NULL, took_s float8 NOT NULL, body bytea NOT NULL)""",
+)
 
 
 def upgrade() -> None:

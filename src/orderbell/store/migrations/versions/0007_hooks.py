@@ -33,6 +33,7 @@ STATEMENTS = (
     """CREATE INDEX IF NOT EXISTS hook_delivery_waiting ON hook_delivery (tenant, hook_id, due_at, place)
         WHERE state = 'waiting'""",
     "CREATE INDEX IF NOT EXISTS hook_delivery_place ON hook_delivery (tenant, hook_id, place)",
+    "CREATE INDEX IF NOT EXISTS hook_delivery_over ON hook_delivery (tried_at) WHERE state <> 'waiting'",
 )
 
 

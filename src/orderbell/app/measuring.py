@@ -1,0 +1,48 @@
+"""What `/metrics` tells of a platform: the figures of its parts, and a listener of its own where there is no site."""
+
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from litestar import Litestar
+
+from orderbell.app.clock import Clock
+from orderbell.serving import serving
+from orderbell.settings import Settings
+from orderbell.store.gauges import Gauges, pool_connections
+from orderbell.web.metrics import Gauged, Metrics, metrics_routes
+
+if TYPE_CHECKING:
+    from orderbell.app.platform import Platform
+
+_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+def metrics_of(platform: "Platform", now: Clock) -> Metrics:
+    """The figures of a platform; what is not running yet when somebody asks is left out."""
+    gauges = Gauges(platform.store)
+
+    async def look() -> Gauged:
+        return await gauges.read(now())
+
+    return Metrics(look, partial(_here, platform))
+
+
+def metrics_listener(metrics: Metrics, settings: Settings) -> AbstractAsyncContextManager[str]:
+    """Serve `/metrics` and nothing else at the port that the settings name; gives the address, raises OSError."""
+    site = Litestar(metrics_routes(metrics, settings.metrics_token), openapi_config=None, logging_config=None)
+    return serving(site, host=settings.metrics_host, port=settings.metrics_port)
+
+
+def _here(platform: "Platform") -> Gauged:
+    found: Gauged = {"database_connections": pool_connections(platform.store)}
+    if platform.intake is not None:
+        found = {**found, "intake_waiting": {(): float(platform.intake.pending)}}
+    if platform.routes is not None:
+        health = platform.routes.health
+        found = {
+            **found,
+            "provider_state": {(name, one.reason): _STATES[one.state] for name, one in health.items()},
+            "requests_in_flight": {(name,): float(count) for name, count in platform.routes.in_flight.items()},
+        }
+    return found

@@ -1,0 +1,28 @@
+"""The desk of the console: all that its pages of orders, people and messages need from the rest of the house."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from orderbell.store.postgres import Store
+from orderbell.store.tracking import Correction
+from orderbell.web.console.placing import ShelfOf
+from orderbell.web.console.stories import Stories
+
+
+class Desk(Struct, frozen=True):
+    """What the pages work with.
+
+    `page_of` hands out the address of the customer's page of a tenant, an order and a contact ('' is the principal),
+    `corrections_of` tells what people wrote there; None where the installation has no such pages.
+    """
+
+    store: Store
+    shelf_of: ShelfOf
+    stories: Stories
+    trail: Trail
+    now: Callable[[], datetime]
+    page_of: Callable[[str, str, str], Awaitable[str]] | None = None
+    corrections_of: Callable[[str, str], Awaitable[Sequence[Correction]]] | None = None
