@@ -17,7 +17,7 @@ from orderbell.core.events import Answer, Event, Status
 from orderbell.core.model import Reason
 from orderbell.core.turn import Key, Shelf
 from orderbell.errors import DatabaseUnavailable, OrderBellError
-from orderbell.observe import count
+from orderbell.observe import count, traces
 from orderbell.observe.figures import measure, tally
 
 log = structlog.get_logger()
@@ -56,11 +56,12 @@ class TurnStore(Protocol):
 class _Ticket:
     """A caller who waits for the answers to several events, which may travel in several batches."""
 
-    __slots__ = ("answers", "done", "missing")
+    __slots__ = ("answers", "done", "missing", "origin")
 
     def __init__(self, size: int) -> None:
         self.answers: list[Answer | None] = [None] * size
         self.missing = size
+        self.origin = traces.origin()
         self.done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
 
 
@@ -228,7 +229,8 @@ class Intake:
         events = [event for share in batch for event in share.events]
         began = perf_counter()
         try:
-            answers = await self._turn(events)
+            with traces.turn(lambda: [(share.ticket.origin, share.events) for share in batch]):
+                answers = await self._turn(events)
         except asyncio.CancelledError:
             self._fail(batch, DatabaseUnavailable("the process was stopped while it decided the events"))
             raise

@@ -35,7 +35,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `sandbox_url` empty: a sandbox provider of our own at `sandbox_port`. `playbooks_dir` names a folder of playbook
     files that are laid beside those that ship; one of the same name takes the place of the shipped one.
     `providers_file` names the providers that carry messages (docs/channels.md); empty: the sandbox alone.
-    `public_url` is how providers reach this installation from outside, such as `https://bell.example`.
+    `api_requests_per_s` and `api_burst`: how often an API key may ask a process, and how many times at once; events are
+    not counted. `public_url` is how providers reach this installation from outside, such as `https://bell.example`.
+    `webhook_hosts` are hosts of one's own network that webhooks may call by http and at private addresses, as `name` or
+    `name:port`, separated by commas.
+    `trusted_hops`: how many reverse proxies of yours stand before it; so many entries of `X-Forwarded-For` are true.
     `secret_key` (64 hex digits, or 32 bytes in base64) seals personal data; empty: `secret.key` in `data_dir`, made at
     the first start.
     `metrics_port` opens a listener for `/metrics` of its own, for processes without web; 0: none. `metrics_token` lets
@@ -55,7 +59,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     playbooks_dir: str = ""
     providers_file: str = ""
     public_url: str = ""
+    api_requests_per_s: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    api_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
+    trusted_hops: Annotated[int, Meta(ge=0, le=10)] = 0
     secret_key: str = ""
+    webhook_hosts: str = ""
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 0
     metrics_token: str = ""

@@ -16,6 +16,9 @@ from tests.house.tree import PACKAGE, ROOT, sources
 RUN = ROOT / "requirements" / "run.txt"
 DEV = ROOT / "requirements" / "dev.txt"
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}(?= |$)")
+EXTRAS = {"src/orderbell/observe/spans.py": "traces"}
+"""Files that are imported only where an extra is wanted."""
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -33,6 +36,10 @@ def _pins(lock: Path) -> dict[str, set[str]]:
         versions = {specifier.version for specifier in requirement.specifier}
         pins.setdefault(canonicalize_name(requirement.name), set()).update(versions)
     return pins
+
+
+def _names(wanted: Collection[str]) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in wanted}
 
 
 def _unmet(wanted: Collection[str], pins: Mapping[str, Collection[str]]) -> list[str]:
@@ -77,13 +84,15 @@ def test_development_lock_holds_the_run_time_lock() -> None:
 
 def test_imported_packages_are_asked_for() -> None:
     """Nothing is imported that only another package happens to bring along."""
-    asked = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+    asked = _names(PROJECT["project"]["dependencies"])
     providers = packages_distributions()
     wrong = []
     for source in sources(PACKAGE):
+        extra = EXTRAS.get(source.path)
+        allowed = asked | _names(PROJECT["project"]["optional-dependencies"][extra]) if extra else asked
         for module, line in source.imports():
             top = module.split(".")[0]
             known = {canonicalize_name(name) for name in providers.get(top, [])}
-            if top not in {*sys.stdlib_module_names, "orderbell"} and not known & asked:
+            if top not in {*sys.stdlib_module_names, "orderbell"} and not known & allowed:
                 wrong.append(f"{source.path}:{line} imports {module}")
     assert wrong == []

@@ -379,4 +379,5 @@ async def test_hot_statements_read_no_more_than_their_batch(store: Store) -> Non
     claim = await _plan(store, statements.CLAIM_TIMERS, NOON + timedelta(days=3), [TENANT], 100)
     assert _scanned(claim, "timer") == [("Index Scan", 100)]
     moved = [*rows.arguments([], "ttattaa"), *rows.arguments([], "tta"), *wanted, *rows.arguments([], "ttaaaa")]
+    moved += rows.arguments([], "ttt")
     assert _scanned(await _plan(store, statements.WRITE, *moved), "timer") == [("Index Scan", 500)]

@@ -6,6 +6,7 @@ runs keeps the shelf that it began with.
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
@@ -13,13 +14,13 @@ import asyncpg
 from orderbell.app.clock import Clock
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Shelf
-from orderbell.insight.preview import Preview, preview
-from orderbell.playbooks import Checked, check_draft
+from orderbell.insight.preview import Preview, PreviewUnknown, preview
+from orderbell.playbooks import Checked, check_draft, shipped_shelf
 from orderbell.store.activation import Activation, Activations, Known, Version, VersionChanged, version_of
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import read_shelves
 from orderbell.store.trail import Trail
-from orderbell.web.playbook_desk import Refusal
+from orderbell.web.playbook_desk import Refusal, TextsUnknown
 
 CHECKS_MAX: Final = 2
 """Checks and previews at once: each keeps a processor busy for a good part of a second."""
@@ -76,6 +77,11 @@ def _is_same(one: Shelf, other: Shelf) -> bool:
     )
 
 
+@cache
+def _shipped_versions() -> frozenset[str]:
+    return frozenset(playbook.version for playbook in shipped_shelf().playbooks.values())
+
+
 class Desk:
     """Where playbooks are looked at, tried and activated; see `orderbell.web.playbook_desk.PlaybookDesk`."""
 
@@ -92,6 +98,10 @@ class Desk:
         """Those that count where it activated none."""
         return self._following.files(tenant)
 
+    def is_shipped(self, playbook: Playbook) -> bool:
+        """Whether a playbook of the files is one that ships, as it ships."""
+        return not self._folder or playbook.version in _shipped_versions()
+
     def of(self, tenant: str) -> Activations:
         """The drafts, versions and activations of a tenant."""
         return Activations(self._store, tenant)
@@ -103,8 +113,15 @@ class Desk:
     async def texts(
         self, playbook: Playbook, *, topic: str = "", locale: str = "", channel: str = "", tone: str = ""
     ) -> list[Preview]:
-        """Every text of a playbook with sample values and in its longest case; see `preview`."""
-        return await self._aside(lambda: preview(playbook, topic=topic, locale=locale, channel=channel, tone=tone))
+        """Every text of a playbook with sample values and in its longest case; see `preview`.
+
+        Raises:
+            TextsUnknown: There is no such topic, locale, channel or tone.
+        """
+        try:
+            return await self._aside(lambda: preview(playbook, topic=topic, locale=locale, channel=channel, tone=tone))
+        except PreviewUnknown as problem:
+            raise TextsUnknown(str(problem)) from None
 
     async def activate(
         self, tenant: str, name: str, body: str, *, expected: str, actor: str

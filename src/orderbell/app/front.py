@@ -2,29 +2,42 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 
 import msgspec
+from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from orderbell.app.activation import Desk, Following
 from orderbell.app.clock import Clock
+from orderbell.app.customer_pages import CustomerPages
 from orderbell.app.explaining import Explainer
 from orderbell.app.hearing import Submit
 from orderbell.app.providers import ProviderSpec
 from orderbell.core.turn import Shelf
 from orderbell.engine import IntakeBusy
 from orderbell.insight.explain import Explanation
+from orderbell.insight.preview import Preview
 from orderbell.insight.words import read_words
 from orderbell.settings import Settings
 from orderbell.sources.events import events_route
 from orderbell.sources.replies import replies_route
 from orderbell.sources.unsubscribe import unsubscribe_route
+from orderbell.store.idempotency import KnownAnswers
 from orderbell.store.keys import KeyRing
+from orderbell.store.looking import Looking
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
+from orderbell.store.timeline import Timeline
 from orderbell.web.access import keyed
+from orderbell.web.api.cases import case_routes
+from orderbell.web.api.messages import message_routes
+from orderbell.web.api.orders import order_routes
+from orderbell.web.api.playbooks import playbook_routes
+from orderbell.web.api_page import api_page_routes
 from orderbell.web.explaining import explain_routes
+from orderbell.web.idempotency import once
+from orderbell.web.limits import Limits, limited
 from orderbell.web.people import people_routes
 from orderbell.web.rendering import Hall, Names
 
@@ -62,6 +75,15 @@ class Front:
         playbook = shelf.find("") if shelf is not None else None
         return playbook.timezone if playbook is not None else FALLBACK_ZONE
 
+    def desk(self) -> Desk:
+        """Where playbooks are looked at, tried and activated."""
+        return Desk(self.store, self.following, self.settings.playbooks_dir, self.now)
+
+    @cached_property
+    def pages(self) -> CustomerPages:
+        """The pages for customers, of which a process has one set."""
+        return CustomerPages(self.settings, self.store, self.shelf_of, self.submit, self.now)
+
     def hall(self) -> Hall:
         """What pages need besides their own routes."""
         secure = self.settings.public_url.startswith("https://")
@@ -81,25 +103,39 @@ def front_routes(front: Front) -> list[ControllerRouterHandler]:
     return [
         events_route(front.submit, ring.tenant_of, front.now, busy=IntakeBusy),
         unsubscribe_route(front.people_of, front.store.vault.index_key, front.now),
-        keyed(_api(front), ring.caller_of),
+        _guarded(front, ring, _api(front)),
         *_public(front),
         *_console(front),
     ]
 
 
+def _guarded(front: Front, ring: KeyRing, handlers: list[ControllerRouterHandler]) -> Router:
+    """Routes that need a key, which may ask only so often; changes may bring an `Idempotency-Key`."""
+    limits = Limits(front.settings.api_requests_per_s, front.settings.api_burst)
+    known_of = partial(KnownAnswers, front.store)
+    layers = [limited(limits, ring.caller_of), once(known_of, ring.caller_of, front.now)]
+    return Router("/", route_handlers=[keyed(handlers, ring.caller_of)], middleware=layers)
+
+
 def _api(front: Front) -> list[ControllerRouterHandler]:
     """Routes for programs: each needs a key with the scope that it names."""
     people_of, shelf_of = front.people_of, front.shelf_of
+    looking_of = partial(Looking, front.store)
     return [
         *people_routes(people_of, shelf_of, front.now),
         replies_route(people_of, shelf_of, front.submit, front.now, busy=IntakeBusy),
         *explain_routes(Explainer(front.store, shelf_of), Explanation),
+        *order_routes(looking_of, partial(Timeline, front.store), shelf_of),
+        *message_routes(looking_of),
+        *case_routes(looking_of),
+        *front.pages.api(),
+        *playbook_routes(front.desk(), Preview),
     ]
 
 
 def _public(front: Front) -> list[ControllerRouterHandler]:
     """Pages that need no sign-in: signing in, the customer's page, look-up, short links, the API's description."""
-    return []
+    return [*front.pages.routes(lambda: front.shelves.keys()), *api_page_routes()]
 
 
 def _console(front: Front) -> list[ControllerRouterHandler]:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from orderbell.app.activation import Following
 from orderbell.app.clock import Clock, system_clock
+from orderbell.app.customer_pages import CustomerPages, links_of
 from orderbell.app.database import open_database, open_store
 from orderbell.app.front import Front, front_routes
 from orderbell.app.hearing import Hearing, Submit
 from orderbell.app.measuring import metrics_listener, metrics_of
 from orderbell.app.providers import ProviderSpec, read_providers
 from orderbell.app.staff import open_alerts, tell_of
+from orderbell.app.tracing import open_traces
+from orderbell.app.webhooks import open_client, open_webhooks, tell_of_hook
 from orderbell.channels.protocol import Channel, ChannelUnavailable
 from orderbell.channels.sandbox import SandboxChannel
 from orderbell.core.events import Answer, Event
@@ -23,10 +26,12 @@ from orderbell.core.model import Message
 from orderbell.core.turn import Shelf
 from orderbell.dispatch import Dispatcher
 from orderbell.dispatch.alerts import Alerts
+from orderbell.dispatch.hooks import Webhooks
 from orderbell.dispatch.receiving import Receiver
 from orderbell.dispatch.routes import Routes
 from orderbell.engine import Intake, Timers
 from orderbell.errors import OrderBellError, SettingsInvalid
+from orderbell.observe import traces
 from orderbell.playbooks import load_shelf
 from orderbell.sandbox.server import running
 from orderbell.serving import bind, serving
@@ -34,17 +39,24 @@ from orderbell.settings import Settings
 from orderbell.sources.callbacks import Caller, callbacks_route
 from orderbell.sources.unsubscribe import unsubscribe_token
 from orderbell.store import embedded
+from orderbell.store.hooks import watch as watch_hooks
+from orderbell.store.idempotency import forget_answers
 from orderbell.store.keys import create_key
 from orderbell.store.ledger import Ledger
+from orderbell.store.links import Links
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
+from orderbell.store.pulse import Rollup
 from orderbell.store.sharing import SharedByAll
 from orderbell.store.templates import Templates
 from orderbell.store.tenants import add_tenant
 from orderbell.web.metrics import Metrics, counted, metrics_routes
 from orderbell.web.site import create_site
+from orderbell.web.tracing import traced
 
 TENANTS_EVERY_S = 2.0
+FORGET_EVERY_S = 600.0
+"""How often old answers to requests with an `Idempotency-Key` are thrown away."""
 
 
 @dataclass
@@ -95,12 +107,16 @@ async def open_platform(
     if web and not settings.share_port:
         _check_port(settings)
     async with AsyncExitStack() as stack:
+        role = "web" if not worker else "worker" if not web else "all"
+        await stack.enter_async_context(open_traces(settings, role))
         dsn = await stack.enter_async_context(open_database(settings))
         store = await stack.enter_async_context(open_store(dsn, settings, settings.database_connections))
         shelf = load_shelf(settings.playbooks_dir)
         platform = Platform(settings, store, Following(store.pool, shelf), shelf)
         await platform.following.refresh()
+        await watch_hooks(store)
         await stack.enter_async_context(_background(_watch_tenants(platform)))
+        await stack.enter_async_context(_until_closed(Rollup(store, now)))
         if settings.providers_file and channels is None:
             _open_providers(stack, platform, now)
         metrics = metrics_of(platform, now)
@@ -142,9 +158,14 @@ async def _start_worker(
         Ledger(store), shelves, routes, now=now, patience=patience, report=report,
         templates=Templates(store).approved, inbound=_hearing(platform, report, now).inbound,
         unsubscribe=partial(_unsubscribe_url, settings, store) if settings.public_url else None,
+        links=partial(links_of, Links(store), settings.public_url, now) if settings.public_url else None,
     )  # fmt: skip
     await stack.enter_async_context(_until_closed(platform.dispatcher))
     await stack.enter_async_context(_until_closed(timers))
+    client = open_client(settings)
+    stack.push_async_callback(client.close)
+    webhooks = open_webhooks(store, client, now, lambda off: tell_of_hook(off, alerts, staff, now))
+    await stack.enter_async_context(_until_closed(webhooks))
 
 
 async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metrics: Metrics) -> None:
@@ -176,12 +197,16 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metr
     measuring = metrics_routes(metrics, settings.metrics_token)
     for one in platform.providers:
         await _listen(stack, one, platform.channels[one.name], hearing)
-    site = create_site([callbacks, *front_routes(front), *measuring], missing, front.hall())
+    site = counted(create_site([callbacks, *front_routes(front), *measuring], missing, front.hall()))
+    if traces.active() is not None:
+        site = traced(site)
+    await stack.enter_async_context(_background(_forget_answers(store, now)))
     try:
-        serve = serving(counted(site), host=settings.host, port=settings.port, shared=settings.share_port)
+        serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)
     except OSError as problem:
         raise _port_taken("port", settings.host, settings.port, problem) from None
+    await stack.enter_async_context(_until_closed(front.pages))  # ends before the server waits for open streams
 
 
 async def _listen_for_metrics(stack: AsyncExitStack, platform: Platform, metrics: Metrics) -> None:
@@ -264,7 +289,7 @@ def _port_taken(setting: str, host: str, port: int, problem: OSError) -> Setting
 
 
 @asynccontextmanager
-async def _until_closed(part: Intake | Timers | Dispatcher | Alerts) -> AsyncIterator[None]:
+async def _until_closed(part: Intake | Timers | Dispatcher | Alerts | Webhooks | Rollup | CustomerPages) -> AsyncIterator[None]:
     task = asyncio.create_task(part.run())
     try:
         yield
@@ -284,9 +309,16 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 async def _watch_tenants(platform: Platform) -> None:
-    # a tenant added, or a playbook activated, by another process is known here soon
+    # a tenant added, a playbook activated, or a webhook made by another process is known here soon
     while True:
         await asyncio.sleep(TENANTS_EVERY_S)
         with suppress(OrderBellError):
             await platform.following.refresh()
+            await watch_hooks(platform.store)
 
+
+async def _forget_answers(store: Store, now: Clock) -> None:
+    while True:
+        await asyncio.sleep(FORGET_EVERY_S)
+        with suppress(OrderBellError):
+            await forget_answers(store, now())

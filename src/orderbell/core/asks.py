@@ -36,11 +36,12 @@ def interpret(playbook: Playbook, order: Order | None, event: Event) -> Event:
 
 def chosen(playbook: Playbook, order: Order | None, said: Reading) -> Choice | None:
     """What a reply chooses, None where no open question of the order takes it; only the principal may answer."""
-    found = (_answer(ask, said) for ask in _open_asks(playbook, order))
+    found = (_answer(ask, said) for ask in open_asks(playbook, order))
     return next((choice for choice in found if choice is not None), None)
 
 
-def _open_asks(playbook: Playbook, order: Order | None) -> Iterator[Ask]:
+def open_asks(playbook: Playbook, order: Order | None) -> Iterator[Ask]:
+    """The questions that an order waits for an answer to, the newest first."""
     found: list[tuple[datetime, Ask]] = []
     for ask in playbook.asks:
         since = ask.anchor(order) if order is not None and order.stage in ask.stages else None

@@ -444,6 +444,10 @@ class Wording:
             units_max = TEXT_MAX
         return cut(text, units_max, self._shared.ellipsis) or default
 
+    def word(self, name: str, value: str) -> str:
+        """What a text variable shows at full length: the words of a code; where there are none, the usual word."""
+        return self._text(name, value, "long")
+
     def longest(self, topic: str, *, marketing: bool = False) -> Iterator[Longest]:
         """The most that each SMS text of a topic can take, whatever the values.
 

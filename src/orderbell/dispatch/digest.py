@@ -98,6 +98,8 @@ class Words(Struct, frozen=True):
     breaker_opened: str
     breaker_closed: str
     channel_down: str
+    hook_off: str
+    hook_reasons: Mapping[str, str]
 
 
 WORDS: Final[Mapping[Locale, Words]] = {
@@ -106,7 +108,8 @@ WORDS: Final[Mapping[Locale, Words]] = {
         "（个别内容可能已经发过）", "另有 {count} 条", "其他提醒", "：{orders}", " 等", "请回访客户：{words}",
         {"warehouse": "仓库", "finance": "财务", "logistics": "物流", "service": "客服", OPERATIONS: "运维"},
         "服务商 {provider} 已暂停使用：{reason}", "服务商 {provider} 已恢复使用",
-        "服务商 {provider} 不受理，请检查账号和余额：{reason}",
+        "服务商 {provider} 不受理，请检查账号和余额：{reason}", "店铺 {tenant} 的推送地址 {host} 已停用：{reason}",
+        {"gone": "对方表示不再接收", "failing": "连续几天没有一条送达", "backlog": "积压太多"},
     ),
     "en": Words(
         "[OrderBell 叮咚] {count} alerts", "[OrderBell 叮咚] 1 alert", ", {held} of them held back until now",
@@ -116,6 +119,8 @@ WORDS: Final[Mapping[Locale, Words]] = {
          OPERATIONS: "operations"},
         "Provider {provider} is out of use: {reason}", "Provider {provider} is back",
         "Provider {provider} refuses us, check its account and balance: {reason}",
+        "A webhook of the shop {tenant} {host} was turned off: {reason}",
+        {"gone": "the receiver wants no more", "failing": "nothing got through for days", "backlog": "too much waits"},
     ),
 }  # fmt: skip
 _LIGHTS: Final = {Gravity.GRAVE: "🔴", Gravity.WORK: "🟡", Gravity.NEWS: "🟢"}
@@ -137,6 +142,13 @@ def channel_down(provider: str, reason: str, at: datetime, locale: Locale) -> Al
     """A provider takes nothing from this account: key, quota or arrears."""
     words = WORDS[locale].channel_down.format(provider=provider, reason=clean(reason))
     return Alert(f"channel_down.{provider}", OPERATIONS, words, at, gravity=Gravity.GRAVE, about=f"down:{provider}")
+
+
+def hook_off(tenant: str, host: str, reason: str, at: datetime, locale: Locale) -> Alert:
+    """A shop's webhook was turned off; `reason` is that of `orderbell.dispatch.hooks.TurnedOff`."""
+    words = WORDS[locale]
+    said = words.hook_off.format(tenant=tenant, host=clean(host), reason=words.hook_reasons.get(reason, reason))
+    return Alert("hook_off", OPERATIONS, said, at, about=f"hook:{tenant}:{host}")
 
 
 def clean(words: str) -> str:

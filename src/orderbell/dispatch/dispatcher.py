@@ -7,7 +7,7 @@ import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Final
 
 import structlog
@@ -34,7 +34,7 @@ from orderbell.dispatch.planning import PlanAt, Planner, lay_out, outgoing
 from orderbell.dispatch.receiving import Receiver, Report, report_late
 from orderbell.dispatch.routes import PLACES, REFUSES_CONTENT, Routes
 from orderbell.errors import DatabaseUnavailable
-from orderbell.observe import count, failpoint
+from orderbell.observe import count, failpoint, traces
 from orderbell.observe.figures import measure, tally
 from orderbell.store.ledger import (
     ALL_LANES,
@@ -92,6 +92,7 @@ GIVE_WAY_S: Final = 0.05
 
 Templates = Callable[[], Awaitable[Mapping[str, Mapping[str, str]]]]
 Inbound = Callable[[str, Sequence[InboundSms]], Awaitable[None]]
+Links = Callable[[Sequence[Message]], Awaitable[Mapping[bytes, str]]]
 
 log = structlog.get_logger()
 
@@ -116,6 +117,7 @@ class Dispatcher:
         templates: Gives the approved templates, by provider and text; asked for again and again.
         inbound: Takes what people wrote to a provider that is asked for it.
         unsubscribe: The address at which the person of a message ends advertising with one click; for mail.
+        links: The pages that messages open, by message; asked once for each request.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Dispatcher:
         templates: Templates | None = None,
         inbound: Inbound | None = None,
         unsubscribe: Callable[[Message], str] | None = None,
+        links: Links | None = None,
     ) -> None:
         self._ledger, self._shelves, self._now, self._plan_at = ledger, shelves, now, plan_at
         self._routes = channels if isinstance(channels, Routes) else Routes(channels, now())
@@ -145,7 +148,7 @@ class Dispatcher:
         self._templates = templates
         self._poll_s, self._batch, self._in_flight = poll_ms / 1000, batch, in_flight
         self._lease = Lease(ledger, f"{platform.node()}:{os.getpid()}")
-        self._inbound, self._unsubscribe = inbound, unsubscribe
+        self._inbound, self._unsubscribe, self._links = inbound, unsubscribe, links
         self._inbound_after: dict[str, str] = {}
         self._complained: dict[tuple[str, str], datetime] = {}
         # What is critical has places of its own, and so has each provider: no flood, no slow one keeps others waiting.
@@ -339,9 +342,12 @@ class Dispatcher:
             if look.notices:
                 planner = Planner(self._shelves, self._routes, now, self._patience, self._plan_at)
                 claim = replace(due, names=list(self._shelves))
+                began_ns = time_ns()
                 planned = await self._ledger.plan_due(claim, partial(planner.plan, worker=worker))
                 handled += len(planned.fates) + len(planned.held)
                 count("dispatch.planned", len(planned.fates))
+                if (tracer := traces.active()) is not None:
+                    tracer.planned([fate for fate, _ in planned.fates], planned.held, began_ns)
                 if len({fate.notice.tenant for fate, _ in planned.fates}) > 1:
                     self._brisk_until = now + BRISK_FOR
                 failpoint("dispatch.lease_committed")
@@ -423,13 +429,15 @@ class Dispatcher:
             self._routes.landed(request.provider, request.id)
 
     async def _hand_over(self, request: Request, channel: Channel) -> list[Answer]:
-        batch = [self._outgoing(departure) for departure in request.departures]
+        messages = [departure.message for departure in request.departures]
+        links = await self._links(messages) if self._links is not None else {}
+        batch = [self._outgoing(departure, links) for departure in request.departures]
         failpoint("dispatch.before_send")
         if not self._lease.holds(request.worker):
             # The last look before the first byte: somebody else may be asking about these attempts already.
             count("dispatch.lease_over", len(batch))
             return [Answer(out.attempt_id, Outcome.NOT_SENT, detail=outcomes.LEASE_OVER) for out in batch]
-        began = perf_counter()
+        began, began_ns = perf_counter(), time_ns()
         try:
             given = await channel.send(batch)
         except Exception:
@@ -438,10 +446,16 @@ class Dispatcher:
             given = []
         measure("request_seconds", perf_counter() - began, (channel.name,))
         failpoint("dispatch.after_send")
-        return outcomes.answers_of(request.departures, given)
+        answers = outcomes.answers_of(request.departures, given)
+        if (tracer := traces.active()) is not None:
+            both = zip(request.departures, answers, strict=True)
+            tracer.handed(channel.name, [(d.message, d.attempt_no, a.outcome.value) for d, a in both], began_ns)
+        return answers
 
-    def _outgoing(self, departure: Departure) -> Outgoing:
+    def _outgoing(self, departure: Departure, links: Mapping[bytes, str]) -> Outgoing:
         message, made = departure.message, outgoing(departure)
+        if link := links.get(message.id):
+            made = replace(made, link=link)
         if self._unsubscribe is None or message.channel != "email" or not message.marketing:
             return made
         return replace(made, unsubscribe=self._unsubscribe(message))

@@ -11,7 +11,7 @@ import structlog
 from orderbell.channels.protocol import Outcome, Receipt
 from orderbell.core.events import OWN_SOURCE, Event, Settled
 from orderbell.dispatch.outcomes import clean, ref_of
-from orderbell.observe import count
+from orderbell.observe import count, traces
 from orderbell.observe.figures import tally
 from orderbell.store.ledger import EARLY_MAX, WORDS_KEPT, Ledger, Recipient, Word
 
@@ -77,6 +77,7 @@ class Receiver:
         changed, late = await self._ledger.take_words(provider, words, learn=self._learn)
         count("dispatch.receipts", changed)
         _note(provider, words)
+        await self._trace(provider, words)
         report_late(late, provider)
 
     async def page(self, provider: str, receipts: Sequence[Receipt], after: str) -> None:
@@ -88,6 +89,7 @@ class Receiver:
         if written is not None:
             count("dispatch.receipts", written[0])
             _note(provider, words)
+            await self._trace(provider, words)
             report_late(written[1], provider)
 
     async def match(self) -> int:
@@ -104,6 +106,17 @@ class Receiver:
         if is_sweep and matched < EARLY_MAX:
             self._swept_at = now
         return matched
+
+    async def _trace(self, provider: str, words: Sequence[Word]) -> None:
+        """Put receipts into the traces of what they are about; a receipt alone does not say what that was."""
+        tracer = traces.active()
+        if tracer is None or not words:
+            return
+        named = [word.provider_ref for word in words if not word.attempt_id]
+        known = await self._ledger.attempts_named(provider, named) if named else {}
+        ids = [(word.attempt_id or known.get(word.provider_ref, b""), word.delivered) for word in words]
+        told = await self._ledger.notices_told(provider, [attempt_id for attempt_id, _ in ids])
+        tracer.heard(provider, [(told[name], delivered) for name, delivered in ids if name in told])
 
     async def complainants(self, provider: str, attempt_ids: Sequence[bytes]) -> list[Recipient]:
         """Who called messages spam."""

@@ -254,6 +254,11 @@ class Accounts:
             await connection.execute(_SET_PASSWORD, account, password)
             await _end_everything(connection, account, keep)
 
+    async def renew_hash(self, account: int, password: str) -> None:
+        """Keep the same password by a better hash."""
+        async with self._store.connection() as connection:
+            await connection.execute(_SET_PASSWORD, account, password)
+
     async def set_two_step(self, account: int, secret: bytes | None, step: int = 0, keep: bytes = b"") -> None:
         """Turn the second step on with a secret, whose code of `step` is used up, or off (None)."""
         sealed = self._vault.seal("", _row(account), secret) if secret is not None else None

@@ -181,6 +181,8 @@ class Activations:
 
     async def version(self, name: str, version: str) -> Version | None:
         """A version that was activated once; None where the tenant has none of this name."""
+        if not version.isalnum() or not version.isascii():
+            return None
         async with self._store.connection() as connection:
             row = await connection.fetchrow(_VERSION, self._tenant, name, version)
         return _version(row) if row is not None else None

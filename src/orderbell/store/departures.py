@@ -227,7 +227,10 @@ FORGET_STANDINGS = "DELETE FROM standing s WHERE NOT EXISTS (SELECT FROM worker 
 # Who has been handed messages lately.
 USED = "SELECT DISTINCT provider FROM tally"
 
-WORKERS = "SELECT greatest(count(*), 1) FROM worker WHERE lease_until > clock_timestamp()"
+# Those that send. Who is on duty for something else (`staff: cases`) holds a lease as well, and takes no share.
+WORKERS = """
+SELECT greatest(count(*), 1) FROM worker WHERE lease_until > clock_timestamp() AND strpos(name, ': ') = 0
+"""
 
 # What was restored stays so: `resume` has to ask first, whatever somebody says of it later.
 HALT = """

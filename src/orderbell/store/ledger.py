@@ -363,6 +363,13 @@ class Ledger:
         """Write such receipts of one provider; returns what `take_words` does."""
         return await self._tried(lambda c: self._match_words(c, provider, words, learn=learn))
 
+    async def notices_told(self, provider: str, attempt_ids: Sequence[bytes]) -> dict[bytes, tuple[bytes, ...]]:
+        """Which notices the messages of these attempts tell."""
+        query = "SELECT tenant, attempt_id, message_id, body FROM message WHERE attempt_id = ANY ($2) AND provider = $1"
+        found = await self._tried(lambda c: c.fetch(query, provider, list(attempt_ids)))
+        opened = ((row[1], self._vault.open(row[0], row[2], row[3])) for row in found)
+        return {attempt_id: decode_message(body).notices for attempt_id, body in opened}
+
     async def attempts_named(self, provider: str, refs: Sequence[str]) -> dict[str, bytes]:
         """The attempts of which a provider speaks by these references."""
         found = await self._tried(lambda c: c.fetch(sql.NAMED, provider, list(refs)))

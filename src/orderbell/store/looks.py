@@ -192,7 +192,8 @@ LAST_OF_CASES: Final = """
 SELECT case_id FROM cases WHERE tenant = $1 AND case_id < $2 ORDER BY case_id DESC OFFSET {steps} - 1 LIMIT 1
 """
 CASES_OF: Final = f"""
-SELECT {_CASE} FROM cases c WHERE c.tenant = $1 AND c.case_id < $2 AND {{wanted}} ORDER BY c.case_id DESC LIMIT {{limit}}
+SELECT {_CASE} FROM cases c WHERE c.tenant = $1 AND c.case_id < $2 AND {{wanted}}
+ORDER BY c.case_id DESC LIMIT {{limit}}
 """
 CASE: Final = f"SELECT {_CASE} FROM cases c WHERE c.tenant = $1 AND c.case_id = $2"
 

@@ -6,7 +6,6 @@ beginning comes exactly once.
 
 import base64
 import binascii
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -17,7 +16,7 @@ CURSOR_LENGTH_MAX = 400
 LIMIT_MAX = 200
 
 Line = TypeVar("Line")
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=tuple[object, ...])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,7 +36,7 @@ class Page(Struct, Generic[Line], frozen=True):
 
 def cursor_of(*key: object) -> str:
     """Text for the key of a row; moments keep their microseconds."""
-    parts = [_micros(part) if isinstance(part, datetime) else part for part in key]
+    parts = [micros(part) if isinstance(part, datetime) else part for part in key]
     return base64.urlsafe_b64encode(_encode(parts)).decode().rstrip("=")
 
 
@@ -54,15 +53,12 @@ def read_cursor(text: str, kind: type[Key]) -> Key | None:
     if not text:
         return None
     try:
-        if len(text) > CURSOR_LENGTH_MAX:
-            raise ValueError
-        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        packed = base64.b64decode(text[:CURSOR_LENGTH_MAX] + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         key = msgspec.msgpack.decode(packed, type=kind)
-        for part in key if isinstance(key, Sequence) else ():
-            if isinstance(part, str) and not is_storable(part):
-                raise ValueError
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise ValueError("cursor") from None
+    if not all(is_storable(part) for part in key if isinstance(part, str)):
+        raise ValueError("cursor")
     return key
 
 
@@ -84,5 +80,6 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and text.encode(errors="replace").decode() == text
 
 
-def _micros(at: datetime) -> int:
+def micros(at: datetime) -> int:
+    """Microseconds since 1970."""
     return (at - _EPOCH) // timedelta(microseconds=1)

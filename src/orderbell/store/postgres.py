@@ -27,7 +27,7 @@ from orderbell.core.model import (
 )  # fmt: skip
 from orderbell.core.turn import Key, Move, Shelf, Turn, contact_keys, refuse_stray, run_turn
 from orderbell.errors import DatabaseUnavailable, TurnConflict
-from orderbell.observe import count, failpoint
+from orderbell.observe import count, failpoint, traces
 from orderbell.store import rows, statements
 from orderbell.store.changes import ADD_CHANGES, Watched, change_rows
 from orderbell.store.dedupe import EventKey, Sifted, first_of_each_key, sift
@@ -120,7 +120,9 @@ class Store:
         shelves = dict(shelves)  # one that is activated meanwhile is for the next turn
         refused = [refuse_stray(shelves, event) for event in events]
         ours = [event for event, no in zip(events, refused, strict=True) if no is None]
-        answers = iter(await self._tried(lambda c: self._take(c, shelves, ours)) if ours else [])
+        done: list[Turn] = []
+        answers = iter(await self._tried(lambda c: self._take(c, shelves, ours, done)) if ours else [])
+        _trace(done)
         return [no or next(answers) for no in refused]
 
     async def fire_due(self, shelves: Shelves, until: datetime, limit: int = 500) -> int:
@@ -133,7 +135,10 @@ class Store:
             DatabaseUnavailable: As `turn`.
         """
         shelves = dict(shelves)
-        return await self._tried(lambda c: self._fire(c, shelves, until, limit))
+        done: list[Turn] = []
+        fired = await self._tried(lambda c: self._fire(c, shelves, until, limit, done))
+        _trace(done)
+        return fired
 
     async def next_due_at(self) -> datetime | None:
         """Return when the first timer falls due, None when no order waits for anything."""
@@ -192,19 +197,24 @@ class Store:
                     raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
                 await asyncio.sleep(FIRST_PAUSE_S * 2 ** (breaks - 1))
 
-    async def _take(self, connection: Connection, shelves: Shelves, events: Sequence[Event]) -> list[Answer]:
+    async def _take(
+        self, connection: Connection, shelves: Shelves, events: Sequence[Event], done: list[Turn]
+    ) -> list[Answer]:
         sifted = await _sift(connection, events)
         fresh = sifted.fresh
         orders = await _lock_orders(connection, {event.order_key for event in fresh})
         contacts = await self._lock_contacts(connection, contact_keys(shelves, fresh, orders, self.vault.index_key))
         turn = run_turn(shelves, fresh, orders, contacts, key_of=self.vault.index_key)
+        done[:] = [turn]  # of several tries, the last one counts
         turn.entries[:0] = sifted.altered
         if turn.entries:
             await self._write(connection, shelves, turn, orders, rows.timer_rows(orders, turn))
             await self._note(connection, shelves, orders, turn)
         return sifted.answers
 
-    async def _fire(self, connection: Connection, shelves: Shelves, until: datetime, limit: int) -> int:
+    async def _fire(
+        self, connection: Connection, shelves: Shelves, until: datetime, limit: int, done: list[Turn]
+    ) -> int:
         claimed = await connection.fetch(statements.CLAIM_TIMERS, until, list(shelves), limit)
         if not claimed:
             return 0
@@ -215,6 +225,7 @@ class Store:
             await connection.execute(statements.DROP_LOST_TIMERS, *rows.keys(lost))
         keys = [key for key in due if key in orders]
         turn = run_turn(shelves, [], orders, {}, keys, until)
+        done[:] = [turn]
         timers = rows.timer_rows(orders, turn)
         for key in keys:
             _mend(timers, turn.orders.get(key) or orders[key], due[key], until)
@@ -285,6 +296,13 @@ class Store:
             missing = (ends if len(ends) == 1 else {month_of(at) for at in instants}) - self._months
             if missing:
                 raise _MonthsMissing(missing)
+
+
+def _trace(done: Sequence[Turn]) -> None:
+    tracer = traces.active()
+    if tracer is not None:
+        for turn in done:
+            tracer.decided(turn)
 
 
 @asynccontextmanager

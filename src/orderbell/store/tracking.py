@@ -81,6 +81,7 @@ OrderKey: TypeAlias = tuple[str, str]
 
 class _Chosen(Struct, frozen=True):
     option: str = ""
+    days: int = 0
 
 
 class _Choice(Struct, frozen=True):
@@ -102,6 +103,7 @@ class Chosen(Struct, frozen=True):
     """What somebody last chose on the page."""
 
     option: str
+    days: int
     at: datetime
 
 
@@ -209,7 +211,8 @@ class Tracking:
             reached = await connection.fetch(_STAGES, tenant, order_no)
             choice = await connection.fetchrow(_CHOICE, tenant, order_no, PAGE_SOURCE)
             corrected_at = await connection.fetchval(_CORRECTED, tenant, order_no, contact)
-        chosen = Chosen(_decode_choice(choice["event"]).data.option, choice["at"]) if choice is not None else None
+        data = _decode_choice(choice["event"]).data if choice is not None else None
+        chosen = Chosen(data.option, data.days, choice["at"]) if data is not None and choice is not None else None
         return Steps(tuple((row["stage"], row["at"]) for row in reached), chosen, corrected_at)
 
     async def holders(self, tenant: str, order_no: str) -> tuple[Order, list[Contact]] | None:

@@ -78,6 +78,7 @@ def whole_document(document: Mapping[str, Any], routes: Iterable[BaseRoute], pro
         problem: The type of an error's answer, by the name `Problem`.
     """
     whole: Json = deepcopy(dict(document))
+    whole.pop("servers", None)  # this one
     components = whole.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas.update(msgspec.json.schema_components([problem], ref_template="#/components/schemas/{name}")[1])

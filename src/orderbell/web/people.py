@@ -152,7 +152,9 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
 
     async def view(people: People, contact: Contact) -> ContactView:
         stale = is_stale(contact, await shelf_of(contact.tenant), now())
-        return _view(contact, await people.consents(contact.id, CONSENTS_SHOWN), "stale" if stale else "unverified")
+        return contact_view(
+            contact, await people.consents(contact.id, CONSENTS_SHOWN), "stale" if stale else "unverified"
+        )
 
     @get("/v1/contacts", summary="Find people by phone", tags=["people"], opt={"right": "people:read"})
     async def find_contacts(tenant: NamedDependency[str], phone: FromQuery[str] = "") -> ContactList:
@@ -205,12 +207,13 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
     return [find_contacts, show_contact, change_contact, list_consents, list_amends]
 
 
-def _view(contact: Contact, consents: list[Consent], otherwise: str) -> ContactView:
+def contact_view(contact: Contact, consents: list[Consent], otherwise: str) -> ContactView:
+    """A contact with its addresses masked; `otherwise` is the state of one of which nothing is known."""
     endpoints: dict[str, EndpointView] = {}
     for field, channel in ENDPOINTS.items():
         address = getattr(contact, field)
         if address:
-            endpoints[channel] = EndpointView(_masked(field, address), contact.states.get(channel, otherwise))
+            endpoints[channel] = EndpointView(masked(field, address), contact.states.get(channel, otherwise))
     warnings = {channel: one.state for channel, one in endpoints.items() if one.state not in _QUIET}
     return ContactView(
         contact.id, endpoints, contact.tier, "shop" if contact.tier_set else "rules", contact.locale, contact.timezone,
@@ -222,7 +225,8 @@ def _view(contact: Contact, consents: list[Consent], otherwise: str) -> ContactV
 _QUIET = frozenset({"unverified", "verified"})
 
 
-def _masked(field: str, address: str) -> str:
+def masked(field: str, address: str) -> str:
+    """An address as it may be shown; `field` is that of the contact: phone, email, app or wechat."""
     if field == "phone":
         return mask_phone(address)
     if field == "email":

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from orderbell.core.playbook import Playbook
 from orderbell.core.turn import Shelf
+from orderbell.errors import OrderBellError
 from orderbell.playbooks import Checked, Fault
 from orderbell.store.activation import Activation, Activations, Missed, Version
 
@@ -24,6 +25,10 @@ class Refusal(Struct, frozen=True):
     missed: Missed = Missed()
 
 
+class TextsUnknown(OrderBellError):
+    """The playbook has no such topic, locale, channel or tone."""
+
+
 class PlaybookDesk(Protocol):
     """Where playbooks are looked at, tried and activated. What reads the database raises DatabaseUnavailable."""
 
@@ -33,6 +38,10 @@ class PlaybookDesk(Protocol):
 
     def files(self, tenant: str) -> Shelf:
         """Those that count where it activated none."""
+        ...
+
+    def is_shipped(self, playbook: Playbook) -> bool:
+        """Whether a playbook of the files is one that ships, as it ships."""
         ...
 
     def of(self, tenant: str) -> Activations:
@@ -46,7 +55,11 @@ class PlaybookDesk(Protocol):
     async def texts(
         self, playbook: Playbook, *, topic: str = "", locale: str = "", channel: str = "", tone: str = ""
     ) -> Sequence[Any]:
-        """Every text with sample values and in its longest case (`orderbell.insight.preview.Preview`)."""
+        """Every text with sample values and in its longest case (`orderbell.insight.preview.Preview`).
+
+        Raises:
+            TextsUnknown: There is no such topic, locale, channel or tone; says what there is.
+        """
         ...
 
     async def activate(
@@ -64,3 +77,11 @@ class PlaybookDesk(Protocol):
     async def version(self, tenant: str, name: str, version: str) -> Version | None:
         """A version that counts, that of the files, or one that was activated once."""
         ...
+
+
+def source_of(desk: PlaybookDesk, tenant: str, name: str) -> Literal["shipped", "file", "own"]:
+    """Where a playbook that counts comes from: it ships, stands in a file, or was activated by the tenant."""
+    counting, filed = desk.shelf(tenant).playbooks.get(name), desk.files(tenant).playbooks.get(name)
+    if counting is None or filed is None or counting.version != filed.version:
+        return "own"
+    return "shipped" if desk.is_shipped(filed) else "file"

@@ -1,7 +1,8 @@
 """Rights: what somebody may do, which of them a role has, and which of them an API key may be given.
 
 Every route names the one right that it needs in its `opt`: `opt={"right": "orders:read"}`; one that needs none says
-why: `opt={"public": "a health check"}`. A route that says neither answers nobody.
+why: `opt={"public": "a health check"}`. A route that says neither answers nobody. `account:write` is the right over
+one's own account, which everybody has who is signed in.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ Right: TypeAlias = Literal[
     "keys:write",
     "trail:read",
     "links:write",
+    "account:write",
 ]
 
 RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
@@ -45,6 +47,7 @@ _VIEWER: Final[frozenset[Right]] = frozenset(
         "providers:read",
         "hooks:read",
         "metrics:read",
+        "account:write",
     }
 )
 _AGENT: Final[frozenset[Right]] = _VIEWER | {"people:read", "people:write", "links:write"}
@@ -62,8 +65,8 @@ ROLES: Final[Mapping[Role, frozenset[Right]]] = {
 class Visitor(Struct, frozen=True, kw_only=True):
     """Who is signed in, and for which tenant.
 
-    `tenants` are all that the account may switch to, `tenant` among them; `locale` is `zh-CN` or `en`, `session` the
-    public name of the session, by which it is listed and ended.
+    `tenants` are all that the account may switch to, `tenant` among them; `locale` is `zh-CN`, `en`, or empty where the
+    browser's language counts; `session` is the public name of the session, by which it is listed and ended.
     """
 
     account: int

@@ -2,21 +2,23 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
 
 from msgspec import Struct
 
 from orderbell.store.postgres import Store
 from orderbell.store.tracking import Correction
+from orderbell.store.trail import Trail
 from orderbell.web.console.placing import ShelfOf
 from orderbell.web.console.stories import Stories
+from orderbell.web.live import Live
 
 
 class Desk(Struct, frozen=True):
     """What the pages work with.
 
     `page_of` hands out the address of the customer's page of a tenant, an order and a contact ('' is the principal),
-    `corrections_of` tells what people wrote there; None where the installation has no such pages.
+    `corrections_of` tells what people wrote there; None where the installation has no such pages. `live` wakes pages
+    of orders, by tenant and number; without it they are reloaded by hand.
     """
 
     store: Store
@@ -26,3 +28,4 @@ class Desk(Struct, frozen=True):
     now: Callable[[], datetime]
     page_of: Callable[[str, str, str], Awaitable[str]] | None = None
     corrections_of: Callable[[str, str], Awaitable[Sequence[Correction]]] | None = None
+    live: Live[tuple[str, str]] | None = None

@@ -11,6 +11,7 @@ from typing import Any, Final
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery
+from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -19,9 +20,10 @@ from orderbell.core.phones import mask_email, mask_phone
 from orderbell.core.playbook import Playbook
 from orderbell.store.dossier import Archive, Dossier
 from orderbell.web.console.desk import Desk
-from orderbell.web.console.placing import nothing_here, order_url, piece, show
+from orderbell.web.console.placing import nothing_here, show
 from orderbell.web.console.standing import standing_of
 from orderbell.web.console.stories import SHOWS, Line, items_of
+from orderbell.web.forms import read_form
 from orderbell.web.rendering import View, view_of
 from orderbell.web.rights import Visitor
 
@@ -67,19 +69,18 @@ def order_routes(desk: Desk) -> list[ControllerRouterHandler]:
     ) -> Response[str]:
         return await shown(request, visitor, no)
 
-    @get("/console/order/news", opt={"right": "orders:read"})
-    async def show_news(
+    @get("/console/order/live", opt={"right": "orders:read"})
+    async def watch_order(
         request: Request[Any, Any, Any],
         visitor: NamedDependency[Visitor],
         no: FromQuery[str] = "",
-        version: FromQuery[int] = 0,
-    ) -> Response[str]:
-        found = await desk.version_of(visitor.tenant, no)
-        if found is None or found <= version:
-            return Response("", status_code=204, headers={"Cache-Control": "no-store"})
-        return piece("order_news.html", view_of(request, visitor), no=no)
+        seen: FromQuery[int] = 0,
+    ) -> Stream:
+        if desk.live is None:
+            raise nothing_here("not_live", "pages are not told of changes here")
+        return await desk.live.respond(request, [(visitor.tenant, no)], seen)
 
-    return [show_order, show_order_by_query, show_news, *_customer_page_route(desk)]
+    return [show_order, show_order_by_query, watch_order, *_customer_page_route(desk)]
 
 
 def _customer_page_route(desk: Desk) -> list[ControllerRouterHandler]:
@@ -87,8 +88,8 @@ def _customer_page_route(desk: Desk) -> list[ControllerRouterHandler]:
 
     @post("/console/order/page", opt={"right": "links:write"}, status_code=303)
     async def open_customer_page(request: Request[Any, Any, Any], visitor: NamedDependency[Visitor]) -> Response[str]:
-        form = await request.form()
-        order_no, contact = str(form.get("no", "")), str(form.get("contact", ""))
+        form = await read_form(request)
+        order_no, contact = form.text("no"), form.text("contact")
         dossier = await _find(desk, visitor.tenant, order_no)
         order = dossier.orders[order_no]
         if desk.page_of is None or (contact and contact not in {party.contact for party in order.parties}):
@@ -120,7 +121,8 @@ async def _page(desk: Desk, view: View, visitor: Visitor, dossier: Dossier) -> R
         standing=standing_of(order, playbook, view.locale, dossier.steps),
         people=list(_people(order, dossier)), troubles=_troubles(order, playbook, story.lines),
         items=items_of(story, dossier.posted, view, chosen), has_page=desk.page_of is not None,
-        here=order_url(order.no), corrections=await _corrections(desk, view, visitor, order),
+        is_live=desk.live is not None, corrections=await _corrections(desk, view, visitor, order),
+        listed=lambda table, codes: ", ".join(view.called(table, code) for code in codes),
     )  # fmt: skip
 
 

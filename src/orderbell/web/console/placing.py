@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from litestar import Response
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from orderbell.core.turn import Shelf
@@ -59,6 +59,11 @@ def show(name: str, view: View, **values: Any) -> Response[str]:  # noqa: ANN401
 def piece(name: str, view: View, **values: Any) -> Response[str]:  # noqa: ANN401 - values of a template
     """A piece of a page, for htmx."""
     return fragment(name, view, **_ADDRESSES, **values)
+
+
+def is_more(request: Request[Any, Any, Any]) -> bool:
+    """Whether an open list asks for its next rows (htmx), rather than a browser for a page."""
+    return request.headers.get("hx-request") == "true" and "after" in request.query_params
 
 
 def nothing_here(reason: str, detail: str) -> HTTPException:

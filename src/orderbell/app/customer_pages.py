@@ -1,0 +1,97 @@
+"""The pages for customers, put together: their desk, their routes, and what runs beside them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+from litestar.types import ControllerRouterHandler
+
+from orderbell.app.clock import Clock
+from orderbell.app.hearing import Submit
+from orderbell.core.model import Message
+from orderbell.core.turn import Shelf
+from orderbell.errors import DatabaseUnavailable
+from orderbell.settings import Settings
+from orderbell.store.brand import Brands
+from orderbell.store.links import Links
+from orderbell.store.people import People
+from orderbell.store.postgres import Store
+from orderbell.store.throttle import Throttle
+from orderbell.store.tracking import OrderKey, Tracking
+from orderbell.store.trail import Trail
+from orderbell.web.api.link import link_routes
+from orderbell.web.customer import GuestDesk
+from orderbell.web.live import Live
+from orderbell.web.look_up import look_up_routes
+from orderbell.web.short_links import short_link_routes
+from orderbell.web.tracking import tracking_routes
+
+FORGET_EVERY: Final = timedelta(hours=1)
+
+log = structlog.get_logger()
+
+
+class CustomerPages:
+    """The pages for customers of one process; `run` keeps those that are open up to date until `close`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        shelf_of: Callable[[str], Awaitable[Shelf]],
+        submit: Submit,
+        now: Clock,
+    ) -> None:
+        tracking = Tracking(store)
+        self.links, self.live = Links(store), Live[OrderKey](tracking.order_versions)
+        self.desk = GuestDesk(
+            tracking, partial(People, store), shelf_of, Brands(store).brand_of, submit, Throttle(store, now), self.live,
+            now, settings.public_url, settings.trusted_hops,
+        )  # fmt: skip
+        self._trail, self._now = Trail(store, now), now
+
+    def routes(self, tenants: Callable[[], Collection[str]]) -> list[ControllerRouterHandler]:
+        """The pages: anybody may ask for them."""
+        return [
+            *tracking_routes(self.desk), *look_up_routes(self.desk, tenants), *short_link_routes(self.desk, self.links),
+        ]  # fmt: skip
+
+    def api(self) -> list[ControllerRouterHandler]:
+        """What programs may ask about the pages."""
+        return link_routes(self.desk.link_of, self.desk.tracking, self.links, self._trail, self._now)
+
+    async def run(self) -> None:
+        """Tell open pages of changes, and drop what is old, until `close`."""
+        watching = asyncio.create_task(self.live.run())
+        forgetting = asyncio.create_task(self._forget())
+        try:
+            await watching
+        finally:
+            forgetting.cancel()
+            await asyncio.wait([forgetting])
+
+    async def close(self) -> None:
+        """End the streams of open pages."""
+        await self.live.close()
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_EVERY.total_seconds())
+            with suppress(DatabaseUnavailable):
+                await self.desk.tracking.forget(self._now())
+
+
+async def links_of(
+    links: Links, public_url: str, now: Callable[[], datetime], messages: Sequence[Message]
+) -> Mapping[bytes, str]:
+    """The short links of messages that are about to leave, by message; without them where they cannot be kept."""
+    try:
+        codes = await links.codes_for(messages, now())
+    except DatabaseUnavailable as problem:
+        log.warning("messages leave without their links", problem=str(problem))
+        return {}
+    return {name: f"{public_url.rstrip('/')}/l/{code}" for name, code in codes.items()}

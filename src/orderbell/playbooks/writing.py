@@ -1,0 +1,57 @@
+"""A playbook as YAML again, the whole of it, and what differs between two of them line by line."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import msgspec
+import yaml
+from msgspec import Struct
+
+from orderbell.core.playbook import PlaybookSpec
+from orderbell.core.wording import WordingSpec
+
+CONTEXT_LINES = 3
+_WIDTH = 110
+_DUMPER = yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDumper
+
+
+class DiffLine(Struct, frozen=True):
+    """A line of a difference: taken away, added, the same on both sides, or a gap between two places.
+
+    `old` and `new` are the numbers of the line on either side, 0 where it is not there.
+    """
+
+    kind: Literal["gone", "new", "same", "gap"]
+    text: str
+    old: int = 0
+    new: int = 0
+
+
+def as_yaml(spec: PlaybookSpec, wordings: Mapping[str, WordingSpec]) -> str:
+    """All rules and words of a playbook, with what it extends laid under it already."""
+    tree = {name: value for name, value in msgspec.to_builtins(spec).items() if name != "extends"}
+    tree["wording"] = {locale: msgspec.to_builtins(words) for locale, words in sorted(wordings.items())}
+    text: str = yaml.dump(tree, Dumper=_DUMPER, allow_unicode=True, sort_keys=False, width=_WIDTH)
+    return text
+
+
+def difference(old: str, new: str) -> list[DiffLine]:
+    """What differs between two texts, with a few lines around each place; empty where nothing does."""
+    return list(_lines(old.splitlines(), new.splitlines()))
+
+
+def _lines(old: list[str], new: list[str]) -> Iterator[DiffLine]:
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for index, group in enumerate(matcher.get_grouped_opcodes(CONTEXT_LINES)):
+        if index:
+            yield DiffLine("gap", "")
+        for tag, old_from, old_to, new_from, new_to in group:
+            if tag == "equal":
+                for step in range(old_to - old_from):
+                    yield DiffLine("same", old[old_from + step], old_from + step + 1, new_from + step + 1)
+                continue
+            for place in range(old_from, old_to):
+                yield DiffLine("gone", old[place], old=place + 1)
+            for place in range(new_from, new_to):
+                yield DiffLine("new", new[place], new=place + 1)

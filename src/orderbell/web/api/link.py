@@ -1,0 +1,101 @@
+"""The customer's page over the API: its address, what people wrote into its form for addresses, and how links do."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.enums import MediaType
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath, FromQuery
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from orderbell.core.events import ORDER_NO_MAX
+from orderbell.store.keys import ApiCaller
+from orderbell.store.links import Links, OpenRate
+from orderbell.store.tracking import Correction, Tracking
+from orderbell.store.trail import Trail
+from orderbell.web.access import say_no
+
+DAYS_MAX: Final = 90
+ROLE_LENGTH_MAX: Final = 200
+
+LinkOf = Callable[[str, str, str], Awaitable[str]]
+"""The address of a customer's page, by tenant, order and role; empty where there is none."""
+
+
+class PageLink(Struct, frozen=True):
+    """The address of the page of one person in one order; whoever has it may see the page."""
+
+    url: str
+
+
+class Corrections(Struct, frozen=True):
+    """What people wrote into the form for addresses, the newest first."""
+
+    corrections: list[Correction]
+
+
+class LinkRates(Struct, frozen=True):
+    """How the links in messages do, by topic and channel; SMS carry none."""
+
+    since: datetime
+    rates: list[OpenRate]
+
+
+def link_routes(
+    link_of: LinkOf, tracking: Tracking, links: Links, trail: Trail, now: Callable[[], datetime]
+) -> list[ControllerRouterHandler]:
+    """Make the routes; they need a key (`web.access.keyed`)."""
+
+    @post(
+        "/v1/orders/{order_no:str}/link", summary="Get the address of the customer's page", tags=["orders"],
+        opt={"right": "links:write"}, status_code=200,
+        responses={200: ResponseSpec(PageLink, generate_examples=False, description="The address")},
+    )  # fmt: skip
+    async def make_page_link(
+        tenant: NamedDependency[str],
+        caller: NamedDependency[ApiCaller],
+        request: Request[Any, Any, Any],
+        order_no: FromPath[str],
+        role: FromQuery[str] = "",
+    ) -> Response[bytes]:
+        known = _is_order_no(order_no) and len(role) <= ROLE_LENGTH_MAX and role.isprintable()
+        url = await link_of(tenant, order_no, role) if known else ""
+        if not url:
+            say_no(404, "unknown_order", "No such order", "there is no order of this number with such a role")
+        await trail.write(tenant, caller.actor, "link.make", order_no, {"role": role} if role else {})
+        return _answer(PageLink(url if "://" in url else str(request.base_url).rstrip("/") + url))
+
+    @get(
+        "/v1/orders/{order_no:str}/corrections", summary="List addresses that customers put right", tags=["orders"],
+        opt={"right": "people:read"},
+        responses={200: ResponseSpec(Corrections, generate_examples=False, description="The addresses, in clear")},
+    )  # fmt: skip
+    async def list_corrections(tenant: NamedDependency[str], order_no: FromPath[str]) -> Response[bytes]:
+        found = await tracking.corrections(tenant, order_no) if _is_order_no(order_no) else []
+        return _answer(Corrections(found))
+
+    @get(
+        "/v1/metrics/links", summary="Count which links in messages are followed", tags=["metrics"],
+        opt={"right": "metrics:read"},
+        responses={200: ResponseSpec(LinkRates, generate_examples=False, description="The counts")},
+    )  # fmt: skip
+    async def show_link_rates(tenant: NamedDependency[str], days: FromQuery[int] = 30) -> Response[bytes]:
+        if not 1 <= days <= DAYS_MAX:
+            say_no(422, "wrong_value", "The request is refused", f"days: write 1 to {DAYS_MAX}", "days")
+        since = now() - timedelta(days=days)
+        return _answer(LinkRates(since, await links.open_rates(tenant, since)))
+
+    return [make_page_link, list_corrections, show_link_rates]
+
+
+def _is_order_no(text: str) -> bool:
+    return text.isascii() and text.isprintable() and len(text) <= ORDER_NO_MAX
+
+
+def _answer(found: Struct) -> Response[bytes]:
+    return Response(msgspec.json.encode(found), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
