@@ -11,7 +11,7 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from bench import batches, core, dispatch, engine, fairness, flow, history, http, journal, outage, outreach
+from bench import batches, core, dispatch, engine, fairness, flow, history, http, journal, looking, outage, outreach
 from bench.machine import describe
 from bench.scratch import Scratch, scratch_server
 from bench.table import Report, show
@@ -25,8 +25,8 @@ HISTORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "olist"
 WIDTH = 140
 """Of tables that go into a file."""
 
-ON_DEMAND = {"fairness", "journal", "outage"}
-"""Take minutes, and the journal about 8 GB of disk, so only when asked for by name."""
+ON_DEMAND = {"fairness", "journal", "looking", "outage"}
+"""Take minutes, and the journal about 8 GB of disk, looking 5 GB, so only when asked for by name."""
 
 err = Console(stderr=True)
 
@@ -68,7 +68,7 @@ def _benches(folder: Path) -> dict[str, Bench]:
     return {
         "core": alone, "engine": engine.run, "http": http.run, "dispatch": dispatch.run, "flow": flow.run,
         "outreach": outreach.run, "batches": batches.run, "outage": outage.run,
-        "fairness": fairness.run, "history": past, "journal": journal.run,
+        "fairness": fairness.run, "history": past, "journal": journal.run, "looking": looking.run,
     }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The command line: `--help` says what each command does; errors say what to do next and show no traceback."""
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,6 +20,10 @@ AS_JSON = typer.Option("--json", help="Print JSON on standard output instead of 
 PLAYBOOK = typer.Option("--playbook", help="A playbook file; default: the ones that ship.", exists=True, dir_okay=False)
 LOCALE = typer.Option("--locale", help="Only this locale: zh-CN, en.")
 PROVIDER = typer.Argument(help="Its name in the file of providers.")
+NAME = typer.Argument(help="The name of the account.")
+TENANT = typer.Option("--tenant", help="The shop that it is about; a new one is added.")
+ROLE = typer.Option("--role", help="owner, operator, agent or viewer.")
+HOURS = typer.Option("--hours", min=1, max=720, help="How long the link is good for.")
 LIMIT = typer.Option("--limit", min=1, help="Only the first N orders.")
 
 app = typer.Typer(
@@ -37,9 +42,11 @@ sandboxes = typer.Typer(
     name="sandbox",
     help="Run the sandbox provider: accepts SMS, mail, push and WeChat messages and shows them on a page.",
 )
+accounts = typer.Typer(name="account", help="Accounts of people who use the console.", no_args_is_help=True)
 sending = typer.Typer(name="dispatch", help="Sending: how it stands, halt it, let it go on.", no_args_is_help=True)
 app.add_typer(playbooks)
 app.add_typer(keys)
+app.add_typer(accounts)
 app.add_typer(templates)
 app.add_typer(sandboxes)
 app.add_typer(sending)
@@ -358,6 +365,89 @@ def key_revoke(
         )
         raise typer.Exit(1)
     out.print("Revoked.")
+
+
+@accounts.command("add")
+def account_add(
+    name: Annotated[str, NAME],
+    tenant: Annotated[str, TENANT],
+    role: Annotated[str, ROLE] = "viewer",
+    hours: Annotated[int, HOURS] = 72,
+) -> None:
+    """Let somebody work for a shop; for a new account, print the link by which they come in the first time."""
+    link = _with_clerk(lambda clerk: clerk.add(name, tenant, _role(role), timedelta(hours=hours)))
+    out.print(f"{name} is {role} of {tenant}.", highlight=False, markup=False)
+    if link:
+        _show_link(link, hours)
+
+
+@accounts.command("list")
+def account_list(as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """List all accounts: their roles, and how they sign in."""
+    from orderbell.app.accounts import shown
+
+    rows = [shown(account) for account in _with_clerk(lambda clerk: clerk.list())]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        out.print(f"{row.name}  {', '.join(row.roles) or 'no shop'}  {row.state}", highlight=False, markup=False)
+    if not rows:
+        out.print("Nobody has an account yet. `orderbell up` prints a link to make the owner's.")
+
+
+@accounts.command("role")
+def account_role(
+    name: Annotated[str, NAME],
+    role: Annotated[str, typer.Argument(help="owner, operator, agent or viewer.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="In which shop.")],
+) -> None:
+    """Change somebody's role in a shop, from now on."""
+    _with_clerk(lambda clerk: clerk.set_role(name, tenant, _role(role)))
+    out.print(f"{name} is {role} of {tenant}.", highlight=False, markup=False)
+
+
+@accounts.command("disable")
+def account_disable(
+    name: Annotated[str, NAME], undo: Annotated[bool, typer.Option("--undo", help="Let them in again.")] = False
+) -> None:
+    """End an account everywhere, at once."""
+    _with_clerk(lambda clerk: clerk.set_disabled(name, disabled=not undo))
+    out.print(f"{name} can {'sign in again' if undo else 'no longer sign in'}.", highlight=False, markup=False)
+
+
+@accounts.command("link")
+def account_link(name: Annotated[str, NAME], hours: Annotated[int, HOURS] = 1) -> None:
+    """Print a link that signs somebody in once, without a password."""
+    _show_link(_with_clerk(lambda clerk: clerk.link(name, timedelta(hours=hours))), hours)
+
+
+@accounts.command("reset")
+def account_reset(name: Annotated[str, NAME], hours: Annotated[int, HOURS] = 1) -> None:
+    """Take somebody's password, second step and sessions away, and print a link to begin anew."""
+    _show_link(_with_clerk(lambda clerk: clerk.link(name, timedelta(hours=hours), reset=True)), hours)
+
+
+def _with_clerk(work: Callable[[Any], Coroutine[Any, Any, R]]) -> R:
+    from orderbell.app.accounts import open_clerk
+
+    async def done() -> R:
+        async with open_clerk(_settings()) as clerk:
+            return await work(clerk)
+
+    return run(done())
+
+
+def _role(text: str) -> Any:  # noqa: ANN401 - Role, imported late
+    from orderbell.store.accounts import ROLE_NAMES
+
+    if text not in ROLE_NAMES:
+        raise typer.BadParameter(f"write {', '.join(ROLE_NAMES[:-1])} or {ROLE_NAMES[-1]}")
+    return text
+
+
+def _show_link(link: str, hours: int) -> None:
+    out.print(f"It works once, within {hours} h: [bold]{escape(link)}[/]", highlight=False, soft_wrap=True)
 
 
 @playbooks.command("lint")

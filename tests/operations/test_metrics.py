@@ -167,7 +167,7 @@ async def test_figures_of_the_process_stay_when_the_database_is_away() -> None:
 
 
 async def test_worker_without_web_listens_for_metrics(store: Store, tmp_path: Path) -> None:
-    """A process without a site tells its figures at the port that is set, and nothing else."""
+    """A process without a site tells its figures at the port that is set, and whether it is ready."""
     with bind("127.0.0.1", 0) as held:
         port = held.getsockname()[1]
     settings = Settings(
@@ -177,4 +177,5 @@ async def test_worker_without_web_listens_for_metrics(store: Store, tmp_path: Pa
         assert worker.metrics_url == f"http://127.0.0.1:{port}"
         text = (await metrics_of(worker.metrics_url)).text
         assert "orderbell_provider_state" in text
+        assert (await http.get(f"{worker.metrics_url}/readyz")).json() == {"status": "ready"}
         assert (await http.get(f"{worker.metrics_url}/v1/events")).status_code == 404

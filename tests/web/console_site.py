@@ -7,19 +7,24 @@
         page = await console.get("/console/orders/A1")
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 
+from orderbell.app.front import names_of
 from orderbell.app.telling import StoryTeller
 from orderbell.core.turn import Shelf
-from orderbell.insight.words import read_words
 from orderbell.serving import serving
+from orderbell.store.overview import Overview
 from orderbell.store.postgres import Store
+from orderbell.store.pulse import Rollup
 from orderbell.store.trail import Trail
 from orderbell.web.console.desk import Desk
+from orderbell.web.console.live import Feed
 from orderbell.web.console.routes import console_routes
 from orderbell.web.rendering import Hall
 from orderbell.web.rights import ROLE_NAMES, Role, Visitor
@@ -35,6 +40,8 @@ class Console:
     town: Town
     url: str
     http: httpx.AsyncClient
+    feed: Feed
+    rollup: Rollup
 
     async def tell(self, kind: str, order_no: str = "A1", *, tenant: str = "acme", **data: object) -> None:
         """Have an event decided."""
@@ -42,9 +49,10 @@ class Console:
 
     async def settle(self) -> None:
         """Have what is due told, and its receipts heard."""
-        for _ in range(4):
+        for _ in range(3):
             self.town.clock.turn(10)
-            await self.town.dispatcher.round()
+            await self.town.dispatcher.step()
+            await self.town.dispatcher.receipts()
 
     async def get(
         self, path: str, *, role: Role = "owner", tenant: str = "acme", lang: str = "zh", htmx: bool = False
@@ -91,8 +99,14 @@ async def running_console(store: Store, **changes: object) -> AsyncIterator[Cons
             return []
 
         desk = Desk(store, shelf_of, StoryTeller(), Trail(store, town.clock), town.clock, **changes)  # type: ignore[arg-type]
-        hall = Hall(town.clock, lambda _: "Asia/Shanghai", read_words)
-        site = create_site([signed_in(console_routes(desk), visitor_of)], ready, hall)
+        hall = Hall(town.clock, lambda _: "Asia/Shanghai", names_of)
+        feed, rollup = Feed(partial(Overview, store), town.clock, every_s=0.05), Rollup(store, town.clock)
+        site = create_site([signed_in(console_routes(desk, feed), visitor_of)], ready, hall)
         url = await stack.enter_async_context(serving(site))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=20))
-        yield Console(town, url, http)
+        running = asyncio.create_task(feed.run())
+        try:
+            yield Console(town, url, http, feed, rollup)
+        finally:
+            await feed.close()
+            await running

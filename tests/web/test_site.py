@@ -80,7 +80,7 @@ async def test_errors_are_problem_documents() -> None:
             ("GET", "/boom", None, 500, None),
             ("GET", "/upstream", None, 500, None),
             ("POST", "/double", b"{", 400, None),
-            ("GET", "/times?count=x", None, 400, "count"),
+            ("GET", "/times?count=x", None, 422, "count"),
         ):
             response = await site.http.request(method, path, content=body, headers={"content-type": "application/json"})
             problem = response.json()

@@ -1,19 +1,24 @@
 """Everything that people and programs reach over HTTP, put together: which routes there are, and what each is given."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 
 import msgspec
 from litestar import Router
 from litestar.types import ControllerRouterHandler
 
+from orderbell.app.accounts import open_door
 from orderbell.app.activation import Desk, Following
-from orderbell.app.clock import Clock
+from orderbell.app.carriers import carriers_of
+from orderbell.app.clock import Clock, system_clock
 from orderbell.app.customer_pages import CustomerPages
 from orderbell.app.explaining import Explainer
 from orderbell.app.hearing import Submit
 from orderbell.app.providers import ProviderSpec
+from orderbell.app.trials import Trying
+from orderbell.app.webhooks import Examiner, open_client
+from orderbell.channels.protocol import Channel
 from orderbell.core.turn import Shelf
 from orderbell.engine import IntakeBusy
 from orderbell.insight.explain import Explanation
@@ -23,23 +28,40 @@ from orderbell.settings import Settings
 from orderbell.sources.events import events_route
 from orderbell.sources.replies import replies_route
 from orderbell.sources.unsubscribe import unsubscribe_route
+from orderbell.store.brand import Brands
+from orderbell.store.hooks import Hooks
 from orderbell.store.idempotency import KnownAnswers
 from orderbell.store.keys import KeyRing
 from orderbell.store.looking import Looking
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.timeline import Timeline
+from orderbell.store.trail import Trail
 from orderbell.web.access import keyed
 from orderbell.web.api.cases import case_routes
+from orderbell.web.api.hooks import hook_routes
 from orderbell.web.api.messages import message_routes
 from orderbell.web.api.orders import order_routes
 from orderbell.web.api.playbooks import playbook_routes
 from orderbell.web.api_page import api_page_routes
+from orderbell.web.console.drafting import drafting_pages
+from orderbell.web.console.glossary import glossary_pages
+from orderbell.web.console.playbook import playbook_pages
+from orderbell.web.console.providers import provider_pages
+from orderbell.web.console.trials import trial_pages
+from orderbell.web.console.webhooks import webhook_pages
+from orderbell.web.door import Door
 from orderbell.web.explaining import explain_routes
+from orderbell.web.hook_desk import HookDesk
 from orderbell.web.idempotency import once
 from orderbell.web.limits import Limits, limited
+from orderbell.web.my_account import my_account_routes
 from orderbell.web.people import people_routes
 from orderbell.web.rendering import Hall, Names
+from orderbell.web.settings_pages import settings_routes
+from orderbell.web.signed_in import signed_in
+from orderbell.web.signing_in import signing_in_routes, switching_routes
+from orderbell.web.trail_pages import trail_routes
 
 FALLBACK_ZONE = "Asia/Shanghai"
 
@@ -49,7 +71,8 @@ class Front:
     """What routes are made from.
 
     `following` knows the playbooks that count as tenants come and activate; `shelf_of` finds those of a tenant who was
-    added a moment ago as well. `submit` brings events in, as the API does.
+    added a moment ago as well. `submit` brings events in, as the API does. `now` is the clock of orders, `wall` that
+    of the people who look at them: sessions end by it.
     """
 
     settings: Settings
@@ -59,6 +82,8 @@ class Front:
     submit: Submit
     now: Clock
     providers: Sequence[ProviderSpec] = ()
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    wall: Clock = system_clock
 
     @property
     def shelves(self) -> Mapping[str, Shelf]:
@@ -75,14 +100,25 @@ class Front:
         playbook = shelf.find("") if shelf is not None else None
         return playbook.timezone if playbook is not None else FALLBACK_ZONE
 
+    @cached_property
     def desk(self) -> Desk:
-        """Where playbooks are looked at, tried and activated."""
+        """Where playbooks are looked at and activated."""
         return Desk(self.store, self.following, self.settings.playbooks_dir, self.now)
 
     @cached_property
     def pages(self) -> CustomerPages:
         """The pages for customers, of which a process has one set."""
         return CustomerPages(self.settings, self.store, self.shelf_of, self.submit, self.now)
+
+    @cached_property
+    def trying(self) -> Trying:
+        """Where drafts of playbooks are tried on past orders; to be closed."""
+        return Trying(self.store, self.desk, self.now)
+
+    def hook_desk(self) -> HookDesk:
+        """Where webhooks are made and looked at."""
+        examine = Examiner(open_client(self.settings))
+        return HookDesk(partial(Hooks, self.store), examine, Trail(self.store, self.now), self.now)
 
     def hall(self) -> Hall:
         """What pages need besides their own routes."""
@@ -100,12 +136,13 @@ def names_of(locale: str) -> Names:
 def front_routes(front: Front) -> list[ControllerRouterHandler]:
     """All routes but those that providers call back."""
     ring = KeyRing(front.store.pool)
+    door = open_door(front.store, front.settings, front.following.files, front.wall)
     return [
         events_route(front.submit, ring.tenant_of, front.now, busy=IntakeBusy),
         unsubscribe_route(front.people_of, front.store.vault.index_key, front.now),
         _guarded(front, ring, _api(front)),
-        *_public(front),
-        *_console(front),
+        *_public(front, door),
+        signed_in(_console(front, door), door.visitor_of, front.settings.public_url),
     ]
 
 
@@ -129,15 +166,31 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
         *message_routes(looking_of),
         *case_routes(looking_of),
         *front.pages.api(),
-        *playbook_routes(front.desk(), Preview),
+        *playbook_routes(front.desk, Preview),
+        *hook_routes(front.hook_desk()),
     ]
 
 
-def _public(front: Front) -> list[ControllerRouterHandler]:
+def _public(front: Front, door: Door) -> list[ControllerRouterHandler]:
     """Pages that need no sign-in: signing in, the customer's page, look-up, short links, the API's description."""
-    return [*front.pages.routes(lambda: front.shelves.keys()), *api_page_routes()]
+    return [
+        *signing_in_routes(door, Brands(front.store)),
+        *front.pages.routes(lambda: list(front.shelves)),
+        *api_page_routes(),
+    ]
 
 
-def _console(front: Front) -> list[ControllerRouterHandler]:
+def _console(front: Front, door: Door) -> list[ControllerRouterHandler]:
     """Pages for people who are signed in."""
-    return []
+    return [
+        *switching_routes(door),
+        *my_account_routes(door),
+        *settings_routes(door, Brands(front.store), front.store.pool),
+        *trail_routes(door.trail),
+        *webhook_pages(front.hook_desk()),
+        *playbook_pages(front.desk),
+        *drafting_pages(front.desk, front.trying, door.trail),
+        *trial_pages(front.desk, front.trying),
+        *provider_pages(front.store, carriers_of(front.providers, front.channels)),
+        *glossary_pages(),
+    ]

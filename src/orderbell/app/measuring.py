@@ -4,13 +4,12 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from litestar import Litestar
-
 from orderbell.app.clock import Clock
 from orderbell.serving import serving
 from orderbell.settings import Settings
 from orderbell.store.gauges import Gauges, pool_connections
 from orderbell.web.metrics import Gauged, Metrics, metrics_routes
+from orderbell.web.site import Ready, create_site
 
 if TYPE_CHECKING:
     from orderbell.app.platform import Platform
@@ -28,9 +27,9 @@ def metrics_of(platform: "Platform", now: Clock) -> Metrics:
     return Metrics(look, partial(_here, platform))
 
 
-def metrics_listener(metrics: Metrics, settings: Settings) -> AbstractAsyncContextManager[str]:
-    """Serve `/metrics` and nothing else at the port that the settings name; gives the address, raises OSError."""
-    site = Litestar(metrics_routes(metrics, settings.metrics_token), openapi_config=None, logging_config=None)
+def metrics_listener(metrics: Metrics, settings: Settings, ready: Ready) -> AbstractAsyncContextManager[str]:
+    """Serve `/metrics` and the health checks at the port that the settings name; gives the address, raises OSError."""
+    site = create_site(metrics_routes(metrics, settings.metrics_token), ready)
     return serving(site, host=settings.metrics_host, port=settings.metrics_port)
 
 

@@ -178,26 +178,20 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metr
             await platform.following.refresh()  # one that was added a moment ago
         return await intake.submit(events)
 
-    async def missing() -> Sequence[str]:
-        try:
-            await store.next_due_at()
-        except OrderBellError:
-            return ["the database does not answer"]
-        return []
-
     async def shelf_of(tenant: str) -> Shelf:
         if tenant not in platform.shelves:
             await platform.following.refresh()
         return platform.shelves.get(tenant, platform.shelf)
 
-    front = Front(settings, store, platform.following, shelf_of, submit, now, platform.providers)
+    front = Front(settings, store, platform.following, shelf_of, submit, now, platform.providers, platform.channels)
+    stack.push_async_callback(front.trying.close)
     callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
     hearing = _hearing(platform, submit, now)
     callbacks = callbacks_route(callers, hearing.keep, settings.public_url)
     measuring = metrics_routes(metrics, settings.metrics_token)
     for one in platform.providers:
         await _listen(stack, one, platform.channels[one.name], hearing)
-    site = counted(create_site([callbacks, *front_routes(front), *measuring], missing, front.hall()))
+    site = counted(create_site([callbacks, *front_routes(front), *measuring], partial(missing, store), front.hall()))
     if traces.active() is not None:
         site = traced(site)
     await stack.enter_async_context(_background(_forget_answers(store, now)))
@@ -209,10 +203,20 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metr
     await stack.enter_async_context(_until_closed(front.pages))  # ends before the server waits for open streams
 
 
+async def missing(store: Store) -> Sequence[str]:
+    """What a process lacks to do its work now; empty when nothing."""
+    try:
+        await store.next_due_at()
+    except OrderBellError:
+        return ["the database does not answer"]
+    return []
+
+
 async def _listen_for_metrics(stack: AsyncExitStack, platform: Platform, metrics: Metrics) -> None:
     settings = platform.settings
     try:
-        platform.metrics_url = await stack.enter_async_context(metrics_listener(metrics, settings))
+        listener = metrics_listener(metrics, settings, partial(missing, platform.store))
+        platform.metrics_url = await stack.enter_async_context(listener)
     except OSError as problem:
         raise _port_taken("metrics_port", settings.metrics_host, settings.metrics_port, problem) from None
 
@@ -289,7 +293,9 @@ def _port_taken(setting: str, host: str, port: int, problem: OSError) -> Setting
 
 
 @asynccontextmanager
-async def _until_closed(part: Intake | Timers | Dispatcher | Alerts | Webhooks | Rollup | CustomerPages) -> AsyncIterator[None]:
+async def _until_closed(
+    part: Intake | Timers | Dispatcher | Alerts | Webhooks | Rollup | CustomerPages,
+) -> AsyncIterator[None]:
     task = asyncio.create_task(part.run())
     try:
         yield

@@ -5,6 +5,7 @@ import gc
 import signal
 from collections.abc import Callable
 
+from orderbell.app.accounts import first_run_path
 from orderbell.app.platform import open_platform
 from orderbell.settings import Settings
 
@@ -25,4 +26,8 @@ async def run_platform(settings: Settings, *, web: bool, worker: bool, announce:
         gc.collect()
         gc.freeze()
         announce(f"OrderBell listens on {platform.url}" if platform.url else "OrderBell works")
+        path = await first_run_path(platform.store) if platform.url else None
+        if path is not None:
+            base = settings.public_url.rstrip("/") or platform.url
+            announce(f"Nobody has an account yet. Make the owner's here: {base}{path}")
         await ended.wait()

@@ -63,6 +63,60 @@ class Chart(NamedTuple):
     channels: tuple[tuple[str, str], ...] = ()
 
 
+class Told(NamedTuple):
+    """A message of an example: when by the person's clock, about what, where, its words, and what became of it."""
+
+    at: str
+    topic: str
+    channel: str
+    text: str
+    mark: str
+
+
+class Shown(NamedTuple):
+    """An example: the order, how it changes, for how many it stands, and its messages on both sides."""
+
+    order_no: str
+    kind: str
+    like_count: int
+    before: list[Told]
+    after: list[Told]
+
+
+class Digest(NamedTuple):
+    """A comparison in words, for pages that draw it themselves; series are names with both values."""
+
+    summary: str
+    cards: list[Card]
+    kinds: list[tuple[str, str, str]]
+    topics: list[tuple[str, int, int]]
+    channels: list[tuple[str, int, int]]
+    hours: list[tuple[str, int, int]]
+    examples: list[Shown]
+
+
+def digest(comparison: Comparison, language: Language) -> Digest:
+    """What a comparison says, in a language."""
+    view = _View(comparison, language)
+
+    def told(lines: Iterable[Line]) -> list[Told]:
+        return [
+            Told(view.moment(one.at), view.name(one.topic), view.name(one.channel), one.text, view.mark(one))
+            for one in lines
+        ]
+
+    return Digest(
+        view.summary(), view.cards(change.name for change in comparison.figures), view.kinds(),
+        [(view.name(one.topic), one.before, one.after) for one in comparison.topics],
+        [(view.name(one.name), int(one.before), int(one.after)) for one in comparison.channels],
+        [(one.name, int(one.before), int(one.after)) for one in comparison.hours],
+        [
+            Shown(one.order_no, view.name(f"kind.{one.kind}"), one.like_count, told(one.before), told(one.after))
+            for one in comparison.examples
+        ],
+    )  # fmt: skip
+
+
 def language_of(locale: str) -> Language:
     """The language of the page for a playbook's locale."""
     return "zh" if locale.lower().startswith("zh") else "en"

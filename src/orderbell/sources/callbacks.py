@@ -47,8 +47,9 @@ def callbacks_route(callers: Mapping[str, Caller], keep: Keep, public_url: str =
     paths = ["/v1/callbacks/{provider:str}/{token:str}", "/v1/callbacks/{provider:str}/{token:str}/{kind:str}"]
 
     @route(
-        paths, http_method=["GET", "POST"], include_in_schema=False, opt={"public": "the address itself is the secret"}
-    )
+        paths, http_method=["GET", "POST"], include_in_schema=False,
+        opt={"public": "the address itself is the secret", "openapi": _describe()},
+    )  # fmt: skip
     async def take_callback(request: Request[Any, Any, Any]) -> Response[bytes]:
         named = request.path_params
         provider, token, kind = named["provider"], named["token"], named.get("kind", "")
@@ -107,3 +108,37 @@ async def _read_body(request: Request[Any, Any, Any]) -> bytes:
         detail = f"the body did not arrive within {BODY_WITHIN_S} s"
         raise turned_away(408, "too_slow", "Request timeout", detail, {"Connection": "close"}) from None
     return bytes(body)
+
+
+def _describe() -> dict[str, Any]:
+    """The routes' part of the OpenAPI document, which Litestar cannot know: providers bring what they like."""
+    named = {"provider": "The provider's name.", "token": "The secret part of the address.", "kind": "What is brought."}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "description": words, "schema": {"type": "string"}}
+        for name, words in named.items()
+    ]
+    refused = {
+        "400": "The body broke off, or is not what this provider brings.",
+        "401": "The signature is missing.",
+        "403": "The signature is wrong.",
+        "404": "There is no such address.",
+        "408": "The body did not arrive in time.",
+        "413": "The body is too large.",
+        "500": "It could not be understood; the log says why.",
+        "503": "Nothing can be kept at the moment; bring the same again.",
+    }
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    answers = {status: {"description": words, "content": problem} for status, words in refused.items()}
+    taken = {"description": "It is kept; the body is what the provider wants to hear.", "content": {"*/*": {}}}
+    base = {"tags": ["callbacks"], "summary": "Take what a provider says", "security": [],
+        "description": "Receipts, replies and reviews, in the form of the provider."}  # fmt: skip
+    paths: dict[str, Any] = {}
+    for path, count_named in (("/v1/callbacks/{provider}/{token}", 2), ("/v1/callbacks/{provider}/{token}/{kind}", 3)):
+        paths[path] = {
+            method: {
+                **base, "operationId": f"{method}Callback{'OfKind' if '{kind}' in path else ''}",
+                "parameters": parameters[:count_named], "responses": {"200": taken, **answers},
+            }
+            for method in ("get", "post")
+        }  # fmt: skip
+    return {"paths": paths, "components": {"schemas": {}}}

@@ -21,7 +21,7 @@ import structlog
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Reference, RequestBody, Schema
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -70,24 +70,32 @@ class _Operation(Operation):
     """What the OpenAPI document says of the body and the answers."""
 
     def __post_init__(self) -> None:
-        text = Schema(type=OpenAPIType.STRING)
-        reply = Schema(
-            type=OpenAPIType.OBJECT,
-            required=["id", "text"],
-            properties=dict.fromkeys(Reply.__struct_fields__, text),
-            description="What a person wrote back, and who: by `phone` or by `contact`.",
-            examples=[{"id": "mo-1", "phone": "+8613800138000", "text": "TD"}],
-        )
-        batch = Schema(type=OpenAPIType.ARRAY, items=reply, max_items=BATCH_MAX)
-        self.request_body = RequestBody(
-            {"application/json": OpenAPIMediaType(Schema(one_of=[reply, batch]))}, required=True
-        )
+        self.request_body = RequestBody({"application/json": OpenAPIMediaType(Schema())}, required=True)
         self.responses = {
-            "202": OpenAPIResponse("The reply is accepted."),
-            "200": OpenAPIResponse("The reply is a duplicate; or the answers to a list."),
+            "202": OpenAPIResponse("The reply is accepted.", content=_json(_ANSWER)),
+            "200": OpenAPIResponse("The reply is a duplicate; or the answers to a list.", content=_json(_ANY_ANSWER)),
             "409": OpenAPIResponse("A reply of this id came before, with another text."),
             "422": OpenAPIResponse("The reply is refused; `field` names what is wrong."),
         }
+
+
+def _json(schema: Schema | Reference) -> dict[str, OpenAPIMediaType]:
+    return {"application/json": OpenAPIMediaType(schema)}
+
+
+# the components that the description of `POST /v1/events` brings
+_ANSWER: Final = Reference("#/components/schemas/Answer")
+_ANY_ANSWER: Final = Schema(any_of=[_ANSWER, Reference("#/components/schemas/Answers")])
+
+
+def _body_schema() -> dict[str, object]:
+    """One reply, or a list."""
+    reply = msgspec.json.schema(Reply)["$defs"]["Reply"]
+    return {"anyOf": [reply, {"type": "array", "items": reply, "maxItems": BATCH_MAX}]}
+
+
+_EXAMPLE: Final = {"id": "mo-1", "phone": "+8613800138000", "text": "TD", "time": "2026-03-02T10:00:00+08:00"}
+_ANSWERED: Final = {"id": "mo-1", "status": "accepted"}
 
 
 class _Refused(Exception):
@@ -111,9 +119,10 @@ def replies_route(
 
     @post(
         "/v1/replies", summary="Tell what people answered by SMS", tags=["people"], operation_class=_Operation,
-        opt={"right": "events:write"},
+        opt={"right": "events:write", "body": _body_schema(), "asks": _EXAMPLE, "example": _ANSWERED},
     )  # fmt: skip
     async def take_replies(tenant: NamedDependency[str], request: Request[Any, Any, Any]) -> Response[Any]:
+        """One reply or a list of up to 200; who wrote is said by `phone` or by `contact`, one of them."""
         body = await _read_body(request)
         items = _split(body)
         door = _Door(people_of(tenant), await shelf_of(tenant), tenant, now())

@@ -80,7 +80,8 @@ def _operation(answer: dict[str, Any], answers: dict[str, Any], body_bytes_max: 
         "description": (
             f"One CloudEvent (at most {EVENT_BYTES_MAX:,} bytes) or a list of up to {BATCH_MAX:,} (at most "
             f"{body_bytes_max:,} bytes). The answer comes when what it says is committed. An event that comes again "
-            "with the same source and id is a duplicate and counts once, so any request can be sent again."
+            "with the same source and id is a duplicate and counts once, so any request can be sent again.\n\n"
+            "Needs a key with the scope `events:write`."
         ),
         "security": [{"key": []}],
         "requestBody": {
@@ -92,10 +93,14 @@ def _operation(answer: dict[str, Any], answers: dict[str, Any], body_bytes_max: 
             },
         },
         "responses": {
-            "202": _says("The event is accepted.", answer),
-            "200": _says("The event is a duplicate; or the answers to a list.", {"oneOf": [answer, answers]}),
+            "202": _says("The event is accepted.", answer, {"id": "9f1c-1", "status": "accepted"}),
+            "200": _says(
+                "The event is a duplicate; or the answers to a list.", {"anyOf": [answer, answers]},
+                {"id": "9f1c-1", "status": "duplicate"},
+            ),
             "400": _problem("The body is not JSON."),
             "401": _problem("There is no API key, or it is not valid."),
+            "403": _problem("The key has no scope `events:write`."),
             "408": _problem("The body did not arrive in time."),
             "409": _problem("An event of this source and id came before, with another body."),
             "413": _problem("The body or the event is too large."),
@@ -104,11 +109,11 @@ def _operation(answer: dict[str, Any], answers: dict[str, Any], body_bytes_max: 
             "429": _problem("More events wait than can be taken; Retry-After says when to send these again."),
             "503": _problem("Nothing can be confirmed; Retry-After says when to send the same again."),
         },
-    }
+    }  # fmt: skip
 
 
-def _says(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _says(description: str, schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
 def _problem(description: str) -> dict[str, Any]:

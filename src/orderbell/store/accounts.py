@@ -44,6 +44,7 @@ SELECT m.account, a.name, m.role, m.since, coalesce(m.disabled_at, a.disabled_at
 FROM membership m JOIN account a USING (account) WHERE m.tenant = $1
 """
 _TENANTS: Final = "SELECT tenant FROM membership WHERE account = $1 AND disabled_at IS NULL ORDER BY tenant"
+_ALL_TENANTS: Final = "SELECT tenant FROM tenant ORDER BY created_at, tenant"
 _ALL: Final = """
 SELECT a.account, a.name, a.disabled_at, a.password <> '' AS has_password, a.two_step IS NOT NULL AS two_step,
     coalesce((SELECT array_agg(m.tenant || ': ' || m.role ORDER BY m.tenant) FROM membership m
@@ -127,7 +128,7 @@ def clean_name(name: str) -> str:
     Raises:
         AccountRefused: It is empty, too long, or holds signs that nobody can read.
     """
-    name = unicodedata.normalize("NFC", name).strip()
+    name = _spaced(unicodedata.normalize("NFC", name))
     if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
         raise AccountRefused("bad_name", f"a name has 1 to {NAME_LENGTH_MAX} signs, all of them readable")
     return name
@@ -135,7 +136,12 @@ def clean_name(name: str) -> str:
 
 def name_key(name: str) -> str:
     """A name as names are compared: in any case and width they are the same."""
-    return unicodedata.normalize("NFKC", name.strip()).casefold().replace("\0", "�")[: 4 * NAME_LENGTH_MAX]
+    return _spaced(unicodedata.normalize("NFKC", name)).casefold().replace("\0", "�")[: 4 * NAME_LENGTH_MAX]
+
+
+def _spaced(name: str) -> str:
+    # blanks of Chinese keyboards are twice as wide; of a name they are all the same
+    return " ".join(part for part in name.replace("\u3000", " ").split(" ") if part)
 
 
 class Accounts:
@@ -154,6 +160,11 @@ class Accounts:
         """Every account of the installation, by name."""
         async with self._store.connection() as connection:
             return [Listed(**row) for row in await connection.fetch(_ALL)]
+
+    async def all_tenants(self) -> list[str]:
+        """Every tenant of the installation, the oldest first."""
+        async with self._store.connection() as connection:
+            return [row[0] for row in await connection.fetch(_ALL_TENANTS)]
 
     async def find(self, name: str) -> Account | None:
         """The account of this name."""

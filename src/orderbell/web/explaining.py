@@ -5,20 +5,31 @@ What is not there and what is another tenant's are the same 404. Words come in t
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn, Protocol
+from typing import Annotated, Any, Final, NoReturn, Protocol
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, FromQuery
+from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from orderbell.core.events import FIELD_MAX
 from orderbell.web.access import say_no
+from orderbell.web.api import examples
 
 LIMIT_MAX: Final = 200
+
+Person = Annotated[
+    str, QueryParameter(description="A role, contact, phone or mail address: only their notices.", max_length=FIELD_MAX)
+]
+Topic = Annotated[str, QueryParameter(description="Notices of this topic only.", max_length=FIELD_MAX)]
+Language = Annotated[
+    str,
+    QueryParameter(description="zh-CN or en; else what `Accept-Language` asks for.", max_length=FIELD_MAX),
+]
 
 
 class Explains(Protocol):
@@ -39,33 +50,37 @@ def explain_routes(explains: Explains, story: type[Struct]) -> Sequence[Controll
 
     @get(
         "/v1/orders/{order_no:str}/explain", summary="Who was told what about an order, who was not, and why",
-        tags=["explain"], responses=responses, opt={"right": "orders:read"},
+        tags=["explain"], responses=responses,
+        opt={"right": "orders:read", "example": examples.STORY},
     )  # fmt: skip
     async def show_order_story(
         tenant: NamedDependency[str],
         request: Request[Any, Any, Any],
-        order_no: FromPath[str],
-        person: FromQuery[str] = "",
-        topic: FromQuery[str] = "",
-        lang: FromQuery[str] = "",
+        *,
+        order_no: Annotated[str, PathParameter(description="The order number.", min_length=1)],
+        person: Person = "",
+        topic: Topic = "",
+        lang: Language = "",
     ) -> Response[bytes]:
+        """A story in sentences: every event, every anomaly, and every notice with what became of it and why."""
         found = await explains.order(tenant, order_no, lang or _language(request), person, topic)
         return _answer(found or _nothing("unknown_order", "No such order", "there is no order of this number"))
 
     @get(
         "/v1/contacts/{contact:str}/explain", summary="What a person was told of late, what not, and why",
-        tags=["explain"], responses=responses, opt={"right": "people:read"},
+        tags=["explain"], responses=responses,
+        opt={"right": "people:read", "example": examples.STORY},
     )  # fmt: skip
     async def show_contact_story(
         tenant: NamedDependency[str],
         request: Request[Any, Any, Any],
-        contact: FromPath[str],
-        topic: FromQuery[str] = "",
-        lang: FromQuery[str] = "",
-        limit: FromQuery[int] = 50,
+        *,
+        contact: Annotated[str, PathParameter(description="The id of the person.", min_length=1)],
+        topic: Topic = "",
+        lang: Language = "",
+        limit: Annotated[int, QueryParameter(description="How many notices at most.", ge=1, le=LIMIT_MAX)] = 50,
     ) -> Response[bytes]:
-        if not 1 <= limit <= LIMIT_MAX:
-            say_no(422, "wrong_value", "The request is refused", f"limit: write 1 to {LIMIT_MAX}", "limit")
+        """What somebody was told of late over all their orders, what not, and why."""
         found = await explains.contact(tenant, contact, lang or _language(request), topic, limit)
         return _answer(found or _nothing("unknown_contact", "No such person", "there is nobody of this id"))
 

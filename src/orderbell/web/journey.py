@@ -31,6 +31,7 @@ ADDRESS_ANOMALY: Final = "address_bad"
 # Rungs that only some orders pass: they are shown when they are reached.
 _SIDE_RUNGS: Final = frozenset({"ready_for_pickup"})
 _DONE_PHASES: Final = frozenset({"delivered", "returned", "cancelled"})
+_MONEY_BACK: Final = frozenset({"refunding", "refunded"})
 _YUAN: Final = 100
 
 
@@ -241,7 +242,8 @@ class _Teller:
 
     def rungs(self) -> Iterator[Rung]:
         """The ladder: what was passed, where the order stands, what is to come."""
-        reached = dict(self.steps.reached)
+        order, reached = self.order, dict(self.steps.reached)
+        goes_on = not (self.stage.end or order.payment in _MONEY_BACK or order.anomaly("refund_wanted"))
         reached[self.order.stage] = reached.get(self.order.stage, self.order.stage_at)
         for stage in self.playbook.stages.values():
             at = reached.get(stage.name)
@@ -249,7 +251,7 @@ class _Teller:
                 yield Rung(self.says(stage), "now", moment(at or self.order.stage_at, self.view))
             elif at is not None and stage.rank < self.stage.rank:
                 yield Rung(self.says(stage), "done", moment(at, self.view))
-            elif stage.rank > self.stage.rank and not (self.stage.end or stage.end or stage.name in _SIDE_RUNGS):
+            elif goes_on and stage.rank > self.stage.rank and not (stage.end or stage.name in _SIDE_RUNGS):
                 yield Rung(self.says(stage), "ahead")
 
     def history(self) -> list[Told]:
@@ -263,7 +265,8 @@ class _Teller:
         if self.steps.chosen is not None and is_principal(self.page, self.playbook):
             words = self.option(self.steps.chosen.option, 0).words
             lines.append((self.steps.chosen.at, view.say("track.chosen", option=words)))
-        return [Told(moment(at, view), words) for at, words in sorted(lines, key=lambda line: line[0], reverse=True)]
+        lines.sort(key=lambda line: line[0])  # of one moment, what was said last comes first
+        return [Told(moment(at, view), words) for at, words in reversed(lines)]
 
     def parcel_line(self, parcel: Parcel) -> ParcelLine:
         """A parcel as its receiver may see it."""

@@ -1,8 +1,10 @@
 """What the API's description says of every route alike: scopes, refusals, limits, `Idempotency-Key`, examples.
 
-Litestar describes parameters and answers from the types of the handlers. A handler of `/v1` adds in its `opt`:
-`right` (the scope of the key), `example` (an answer) and `asks` (the body of a request); the rest is written here, so
-that no route can forget it. The document is OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1.html).
+Litestar describes parameters and answers from the types of the handlers. A handler of `/v1` adds in its `opt`: `right`
+(the scope of the key), `example` (an answer), `asks` (the body of a request) and perhaps `body` (its JSON Schema, where
+the handler reads it by itself); the rest is written here, so that no route can forget it. A route that describes itself
+alone brings `openapi`, a mapping with `paths` and `components`. The document is OpenAPI 3.1
+(https://spec.openapis.org/oas/v3.1.1.html).
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +12,7 @@ from copy import deepcopy
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import BaseRouteHandler
 from litestar.routes import ASGIRoute, BaseRoute, HTTPRoute
 
 Json: TypeAlias = dict[str, Any]
@@ -70,7 +72,7 @@ _IN_PROGRESS: Final = ("The first request with this `Idempotency-Key` is under w
 
 
 def whole_document(document: Mapping[str, Any], routes: Iterable[BaseRoute], problem: type[msgspec.Struct]) -> Json:
-    """Put the document together: Litestar's own, the parts that bare ASGI routes bring, and what is written here.
+    """Put the document together: Litestar's own, the parts that routes bring in `opt`, and what is written here.
 
     Args:
         document: What Litestar made; it stays as it is.
@@ -85,19 +87,26 @@ def whole_document(document: Mapping[str, Any], routes: Iterable[BaseRoute], pro
     components["securitySchemes"] = SCHEMES
     paths = whole.setdefault("paths", {})
     for route in routes:
-        if isinstance(route, ASGIRoute):
-            part = route.route_handler.opt.get("openapi")
+        for method, handler in _handlers(route):
+            part = deepcopy(handler.opt.get("openapi"))
             if part is not None:
                 paths.update(part["paths"])
                 schemas.update(part["components"]["schemas"])
-        elif isinstance(route, HTTPRoute):
-            for method, (handler, _) in route.route_handler_map.items():
-                operation = paths.get(route.path_format, {}).get(method.lower())
-                if operation is not None:
-                    _complete(operation, method.lower(), route.path_format, handler)
+            operation = paths.get(route.path_format, {}).get(method.lower())
+            if part is None and operation is not None:
+                _complete(operation, method.lower(), route.path_format, handler)
     used = {tag for path in paths.values() for one in path.values() for tag in one.get("tags", ())}
+    _spell_patterns(whole)
     whole["tags"] = [{"name": name, "description": words} for name, words in TAGS.items() if name in used]
     return whole
+
+
+def _handlers(route: BaseRoute) -> Iterable[tuple[str, BaseRouteHandler]]:
+    if isinstance(route, ASGIRoute):
+        yield "", route.route_handler
+    elif isinstance(route, HTTPRoute):
+        for method, (handler, _) in route.route_handler_map.items():
+            yield method, handler
 
 
 def problem_answer(status: int, words: str, reason: str, title: str) -> Json:
@@ -109,7 +118,7 @@ def problem_answer(status: int, words: str, reason: str, title: str) -> Json:
     return {"description": words, "content": {PROBLEM_TYPE: {"schema": schema, "example": example}}}
 
 
-def _complete(operation: Json, method: str, path: str, handler: HTTPRouteHandler) -> None:
+def _complete(operation: Json, method: str, path: str, handler: BaseRouteHandler) -> None:
     operation["operationId"] = _camel(handler.handler_name)
     right = handler.opt.get("right")
     if right is None or not path.startswith("/v1/"):
@@ -123,7 +132,10 @@ def _complete(operation: Json, method: str, path: str, handler: HTTPRouteHandler
     refused["403"] = (f"The key has no scope `{right}`.", "missing_scope", "The key may not do this")
     if "requestBody" in operation:
         refused |= _OF_BODIES
-        _fill_in(operation["requestBody"]["content"], handler.opt.get("asks"))
+        content = operation["requestBody"]["content"]
+        _fill_in(content, handler.opt.get("asks"))
+        for media in content.values():
+            media["schema"] = deepcopy(handler.opt.get("body", media.get("schema")))
     if method in CHANGES:
         operation.setdefault("parameters", []).append(KEY_HEADER)
         refused["409"] = _IN_PROGRESS
@@ -148,6 +160,16 @@ def _make_problems(responses: Json) -> None:
     for status, response in responses.items():
         if status >= "400" and PROBLEM_TYPE not in response.get("content", {}):
             response["content"] = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def _spell_patterns(node: object) -> None:
+    r"""Python's end of a text is `\Z`; JSON Schema has the dialect of ECMA-262, where it is `$`."""
+    if isinstance(node, dict):
+        pattern = node.get("pattern")
+        if isinstance(pattern, str):
+            node["pattern"] = pattern.replace(r"\Z", "$")
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _spell_patterns(child)
 
 
 def _fill_in(content: Json, example: object) -> None:

@@ -9,16 +9,17 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
 from litestar import Request, get, patch
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.params import FromPath, FromQuery
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.params import PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from orderbell.core.events import FIELD_MAX, Person
 from orderbell.core.model import Amends, Consent, Contact
 from orderbell.core.phones import mask_email, mask_phone, read_phone
 from orderbell.core.turn import Shelf
@@ -35,6 +36,8 @@ from orderbell.core.wishes import (
 )
 from orderbell.store.people import People
 from orderbell.web.access import say_no
+from orderbell.web.api import examples
+from orderbell.web.api.paging import After
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BODY_WITHIN_S: Final = 30
@@ -45,6 +48,13 @@ MEDIA_TYPES: Final = frozenset({"application/json", "application/merge-patch+jso
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TOKEN_SHOWN, _TOKEN_MIN = 4, 12
+
+ContactId = Annotated[
+    str, PathParameter(description="The id of the person: the shop's own, or ours where it gave none.", min_length=1)
+]
+Phone = Annotated[
+    str, QueryParameter(description="A phone as people write it, such as +8613800138000.", max_length=FIELD_MAX)
+]
 
 PeopleOf = Callable[[str], People]
 """The contacts of a tenant."""
@@ -137,14 +147,24 @@ class _ChangeOperation(Operation):
     """What the OpenAPI document says of the body that the handler reads by itself."""
 
     def __post_init__(self) -> None:
-        schema = Schema(
-            type=OpenAPIType.OBJECT,
-            properties={name: Schema() for name in FIELDS},
-            description="A JSON merge patch (RFC 7396): what is not named stays, null takes back.",
-            examples=[{"mute": ["browse", "transaction:sms"], "quiet": "22:00-08:00", "marketing": False}],
-        )
-        content = {media_type: OpenAPIMediaType(schema) for media_type in sorted(MEDIA_TYPES)}
+        content = {media_type: OpenAPIMediaType(Schema()) for media_type in sorted(MEDIA_TYPES)}
         self.request_body = RequestBody(content, required=True)
+
+
+def _change_schema() -> dict[str, object]:
+    """A JSON merge patch of what an event may say of a person: every field may be taken back but the consent."""
+    known = msgspec.json.schema(Person)["$defs"]["Person"]["properties"]
+    fields = {name: {key: value for key, value in known[name].items() if key != "default"} for name in FIELDS}
+    return {
+        "type": "object",
+        "title": "ContactChange",
+        "description": "A JSON merge patch (RFC 7396): what is not named stays, null takes back.",
+        "additionalProperties": False,
+        "properties": {
+            name: schema if name == "marketing" else {"anyOf": [schema, {"type": "null"}]}
+            for name, schema in fields.items()
+        },
+    }
 
 
 def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[ControllerRouterHandler]:
@@ -156,26 +176,38 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
             contact, await people.consents(contact.id, CONSENTS_SHOWN), "stale" if stale else "unverified"
         )
 
-    @get("/v1/contacts", summary="Find people by phone", tags=["people"], opt={"right": "people:read"})
-    async def find_contacts(tenant: NamedDependency[str], phone: FromQuery[str] = "") -> ContactList:
+    @get(
+        "/v1/contacts", summary="Find people by phone", tags=["people"],
+        opt={"right": "people:read", "example": examples.CONTACTS},
+    )  # fmt: skip
+    async def find_contacts(tenant: NamedDependency[str], phone: Phone = "") -> ContactList:
+        """Everybody with this phone, who was heard of last first."""
         if not phone:
             _refuse("missing_field", "phone", "phone: say whom to look for, such as ?phone=%2B8613800138000")
         people = people_of(tenant)
         number = read_phone(phone, region_of(await shelf_of(tenant))).number
         return ContactList([await view(people, contact) for contact in await people.find_by_phone(number)])
 
-    @get("/v1/contacts/{contact:str}", summary="Show a person", tags=["people"], opt={"right": "people:read"})
-    async def show_contact(tenant: NamedDependency[str], contact: FromPath[str]) -> ContactView:
+    @get(
+        "/v1/contacts/{contact:str}", summary="Show a person", tags=["people"],
+        opt={"right": "people:read", "example": examples.CONTACT},
+    )  # fmt: skip
+    async def show_contact(tenant: NamedDependency[str], contact: ContactId) -> ContactView:
+        """A person's addresses (masked), wishes and last consents."""
         people = people_of(tenant)
         return await view(people, await people.find(contact) or _no_contact())
 
     @patch(
         "/v1/contacts/{contact:str}", summary="Change a person's wishes and addresses", tags=["people"],
-        operation_class=_ChangeOperation, opt={"right": "people:write"},
+        operation_class=_ChangeOperation,
+        opt={
+            "right": "people:write", "body": _change_schema(), "asks": examples.CHANGE, "example": examples.CONTACT,
+        },
     )  # fmt: skip
     async def change_contact(
-        tenant: NamedDependency[str], contact: FromPath[str], request: Request[Any, Any, Any]
+        tenant: NamedDependency[str], contact: ContactId, request: Request[Any, Any, Any]
     ) -> ContactView:
+        """A merge patch (RFC 7396): what is not named stays, null takes back."""
         people, shelf = people_of(tenant), await shelf_of(tenant)
         found = await people.find(contact) or _no_contact()
         change = await _read_change(request)
@@ -188,19 +220,24 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
 
     @get(
         "/v1/contacts/{contact:str}/consents", summary="List what a person agreed to", tags=["people"],
-        opt={"right": "people:read"},
+        opt={"right": "people:read", "example": examples.CONSENTS},
     )  # fmt: skip
-    async def list_consents(tenant: NamedDependency[str], contact: FromPath[str]) -> ConsentList:
+    async def list_consents(tenant: NamedDependency[str], contact: ContactId) -> ConsentList:
+        """When somebody agreed to advertising or opted out, by which way, in which words; the newest first."""
         people = people_of(tenant)
         found = await people.find(contact) or _no_contact()
         return ConsentList([_consent_view(record) for record in await people.consents(found.id, CONSENTS_MAX)])
 
-    @get("/v1/amends", summary="List what messages promised", tags=["people"], opt={"right": "people:read"})
+    @get(
+        "/v1/amends", summary="List what messages promised", tags=["people"],
+        opt={"right": "people:read", "example": examples.AMENDS},
+    )  # fmt: skip
     async def list_amends(
-        tenant: NamedDependency[str], after: FromQuery[str] = "", limit: FromQuery[int] = 100
+        tenant: NamedDependency[str],
+        after: After = "",
+        limit: Annotated[int, QueryParameter(description="How many at most.", ge=1, le=AMENDS_MAX)] = 100,
     ) -> AmendsPage:
-        if not 1 <= limit <= AMENDS_MAX:
-            _refuse("wrong_value", "limit", f"limit: write 1 to {AMENDS_MAX}")
+        """What the shop has to hand out, the oldest first; ask again with `next` to hear of new ones."""
         found, place = await people_of(tenant).amends(_read_cursor(after), limit)
         return AmendsPage([_amends_view(one) for one in found], "{}-{}".format(*place))
 

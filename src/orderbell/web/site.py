@@ -188,7 +188,10 @@ def _problem_of(error: Exception) -> Problem:
     # Litestar lists what is wrong with parameters and bodies that it reads itself: [{"message", "key", "source"}]
     wrong = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
     field, detail = str(wrong.get("key", "")), str(wrong.get("message", error.detail))
-    return Problem("about:blank", phrase, status, f"{field}: {detail}" if field else detail, field=field)
+    if field:
+        title, reason = "The request is refused", "wrong_value"
+        return Problem(f"urn:orderbell:problem:{reason}", title, 422, f"{field}: {detail}", reason, field)
+    return Problem("about:blank", phrase, status, detail)
 
 
 class _WholeSchema(JsonRenderPlugin):

@@ -287,10 +287,9 @@ def _mutable(guest: Guest) -> list[str]:
     marketing = {
         name for one in guest.shelf.playbooks.values() for name, spec in one.spec.categories.items() if spec.marketing
     }
-    own = guest.playbook.spec.categories
-    return [
-        name for name, must in categories_of(guest.shelf).items() if not must and name in own and name not in marketing
-    ]
+    told = {rule.category for rule in guest.playbook.notices.values()}
+    must = categories_of(guest.shelf)
+    return [name for name in must if name in told and not must[name] and name not in marketing]
 
 
 def _wishes_page(

@@ -16,7 +16,6 @@ from orderbell.web.api.messages import Order
 from orderbell.web.api.orders import LookingOf
 from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, read_cursor
 
-
 State = Literal["", "unresolved", "open", "acknowledged", "resolved"]
 
 
@@ -48,7 +47,7 @@ def case_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
 
     @get(
         "/v1/cases/{case:str}", summary="Show a case", tags=["cases"],
-        opt={"right": "cases:read", "example": examples.CASES["items"][0]},
+        opt={"right": "cases:read", "example": examples.CASE},
     )  # fmt: skip
     async def show_case(
         tenant: NamedDependency[str],

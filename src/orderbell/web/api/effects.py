@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from orderbell.core.model import (
@@ -47,15 +48,15 @@ class EffectView(Struct, frozen=True, omit_defaults=True):
 class Step(Struct, frozen=True):
     """An event of an order, or a deadline that passed (`timer.due`), and what was decided on it.
 
-    `source` and `event_id` name the event as the shop did. `verdict` is why it counted or not; `version` and `stage`
-    are the order's afterwards.
+    `source` and `event_id` name the event as the shop did; `data` is the part of it that explains something. `verdict`
+    is why it counted or not; `version` and `stage` are the order's afterwards.
     """
 
     at: datetime
     type: str
     source: str
     event_id: str
-    data: Detail
+    data: dict[str, str]
     verdict: Reason
     version: int
     stage: str
@@ -65,9 +66,13 @@ class Step(Struct, frozen=True):
 def step_of(line: JournalLine) -> Step:
     """A line of the journal, told."""
     return Step(
-        line.at, line.type, line.source, line.event_id, line.data, Reason(line.verdict), line.version, line.stage,
-        [_VIEWS[type(one)](one) for one in line.effects],
+        line.at, line.type, line.source, line.event_id, _said(line.data), Reason(line.verdict), line.version,
+        line.stage, [_VIEWS[type(one)](one) for one in line.effects],
     )  # fmt: skip
+
+
+def _said(data: Detail) -> dict[str, str]:
+    return {name: value for name, value in msgspec.structs.asdict(data).items() if value}
 
 
 def _told(effect: SendNotice | WithdrawNotice) -> EffectView:

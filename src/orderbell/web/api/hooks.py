@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -174,7 +174,7 @@ def _changing(desk: HookDesk) -> list[ControllerRouterHandler]:
         "/v1/hooks", summary="Make a webhook", tags=["hooks"],
         opt=_opt("hooks:write", _SECRET_EXAMPLE, {"url": "https://shop.example/orderbell", "types": ["order.changed"]}),
     )  # fmt: skip
-    async def make_hook(caller: NamedDependency[ApiCaller], data: NewHook) -> Response[HookSecret]:
+    async def make_hook(caller: NamedDependency[ApiCaller], data: JSONBody[NewHook]) -> Response[HookSecret]:
         """Make a webhook. Its secret is in this answer and nowhere else; changes are told from 2 seconds later on."""
         with _refusing():
             hook, secret = await desk.add(_who(caller), Wanted(data.url, data.types, data.label))
@@ -184,7 +184,7 @@ def _changing(desk: HookDesk) -> list[ControllerRouterHandler]:
         "/v1/hooks/{hook:str}", summary="Change a webhook", tags=["hooks"],
         opt=_opt("hooks:write", _EXAMPLE, {"types": ["case.opened", "case.closed"], "on": True}),
     )  # fmt: skip
-    async def change_hook(caller: NamedDependency[ApiCaller], hook: HookId, data: HookChange) -> HookView:
+    async def change_hook(caller: NamedDependency[ApiCaller], hook: HookId, data: JSONBody[HookChange]) -> HookView:
         """Change what is named. Turned on again it sends what still waits."""
         given = {
             name: value
@@ -198,7 +198,9 @@ def _changing(desk: HookDesk) -> list[ControllerRouterHandler]:
         "/v1/hooks/{hook:str}/rotate", summary="Give a webhook a new secret", tags=["hooks"], status_code=200,
         opt=_opt("hooks:write", _SECRET_EXAMPLE, {"overlap_s": 86400}),
     )  # fmt: skip
-    async def rotate_secret(caller: NamedDependency[ApiCaller], hook: HookId, data: Rotation) -> Response[HookSecret]:
+    async def rotate_secret(
+        caller: NamedDependency[ApiCaller], hook: HookId, data: JSONBody[Rotation]
+    ) -> Response[HookSecret]:
         """Make a new secret. Until the overlap is over everything is signed with both."""
         with _refusing():
             found, secret = await desk.rotate(_who(caller), hook, timedelta(seconds=data.overlap_s))

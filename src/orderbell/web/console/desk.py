@@ -1,6 +1,6 @@
 """The desk of the console: all that its pages of orders, people and messages need from the rest of the house."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -18,7 +18,8 @@ class Desk(Struct, frozen=True):
 
     `page_of` hands out the address of the customer's page of a tenant, an order and a contact ('' is the principal),
     `corrections_of` tells what people wrote there; None where the installation has no such pages. `live` wakes pages
-    of orders, by tenant and number; without it they are reloaded by hand.
+    of orders, by tenant and number; without it they are reloaded by hand. `price_millifen` is what a part of an SMS, or
+    another message, costs by provider, in 1/1000 fen; `public_url` where the site is reached, where that is known.
     """
 
     store: Store
@@ -29,3 +30,5 @@ class Desk(Struct, frozen=True):
     page_of: Callable[[str, str, str], Awaitable[str]] | None = None
     corrections_of: Callable[[str, str], Awaitable[Sequence[Correction]]] | None = None
     live: Live[tuple[str, str]] | None = None
+    price_millifen: Mapping[str, int] = {}
+    public_url: str = ""

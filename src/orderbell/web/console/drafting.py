@@ -157,7 +157,7 @@ def _activate(desk: PlaybookDesk, trials: Trials) -> ControllerRouterHandler:
     return activate
 
 
-async def _answer(  # noqa: PLR0913 - what a page shows
+async def _answer(
     desk: PlaybookDesk, trials: Trials, visitor: Visitor, view: View, name: str, draft: Draft | None, note: str,
     *, lines: list[str] | None = None, status: int = 409,
 ) -> Response[str]:  # fmt: skip
@@ -169,7 +169,7 @@ async def _answer(  # noqa: PLR0913 - what a page shows
     )
 
 
-async def _page(  # noqa: PLR0913 - what a page shows
+async def _page(
     desk: PlaybookDesk, trials: Trials, visitor: Visitor, view: View, name: str, draft: Draft | None, *,
     status: int = 200, note: str = "", lines: list[str] | None = None, theirs: Draft | None = None,
 ) -> Response[str]:  # fmt: skip
@@ -180,7 +180,7 @@ async def _page(  # noqa: PLR0913 - what a page shows
     trial = await trial_shown(trials, tenant, name, looked.playbook if looked is not None else None, view)
     saved = theirs or draft
     return page(
-        "playbook_draft.html", view, status=status, name=name, version=counts.version if counts else "",
+        "playbook_draft.html", view, status=status, called=name, version=counts.version if counts else "",
         source=source_of(desk, tenant, name) if counts else "", playbook=counts,
         is_default=desk.shelf(tenant).default == name, draft=draft, body=body, theirs=theirs, looked=looked,
         seen=_stamp(saved) if saved is not None else "", note=note, note_lines=lines or [], trial=trial,

@@ -8,7 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from orderbell.core.turn import Shelf
-from orderbell.web.rendering import View, fragment, page
+from orderbell.web.rendering import View, fragment, page, rendered
 
 ShelfOf = Callable[[str], Awaitable[Shelf]]
 """The playbooks of a tenant."""
@@ -59,6 +59,11 @@ def show(name: str, view: View, **values: Any) -> Response[str]:  # noqa: ANN401
 def piece(name: str, view: View, **values: Any) -> Response[str]:  # noqa: ANN401 - values of a template
     """A piece of a page, for htmx."""
     return fragment(name, view, **_ADDRESSES, **values)
+
+
+def rendered_piece(name: str, view: View, **values: Any) -> str:  # noqa: ANN401 - values of a template
+    """The text of a piece of a page."""
+    return rendered(name, view, **_ADDRESSES, **values)
 
 
 def is_more(request: Request[Any, Any, Any]) -> bool:

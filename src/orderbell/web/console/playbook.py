@@ -137,7 +137,7 @@ def _versions(desk: PlaybookDesk) -> ControllerRouterHandler:
     return show_versions
 
 
-async def versions_page(  # noqa: PLR0913 - what a page shows
+async def versions_page(
     desk: PlaybookDesk, visitor: Visitor, view: View, name: str, *, status: int = 200, note: str = "",
     lines: tuple[str, ...] = (), kind: str = "good",
 ) -> Response[str]:  # fmt: skip
@@ -192,7 +192,7 @@ def heading(desk: PlaybookDesk, visitor: Visitor, found: Playbook) -> dict[str, 
     """What stands on top of each page of a playbook."""
     return {
         "playbook": found,
-        "name": found.name,
+        "called": found.name,
         "version": found.version,
         "source": source_of(desk, visitor.tenant, found.name),
         "is_default": desk.shelf(visitor.tenant).default == found.name,

@@ -86,7 +86,8 @@ def topics_of(playbook: Playbook, view: View) -> list[TopicRow]:
         tiers = tuple(_way_words(tier, way, view) for tier, way in spec.tiers.items())
         made.append(
             TopicRow(
-                topic, view.called("topics", topic), _listed("roles", sorted(rule.to), view), span_words(spec.within, view),
+                topic, view.called("topics", topic), _listed("roles", sorted(rule.to), view),
+                span_words(spec.within, view),
                 view.called("lanes", rule.lane), rule.lane, view.called("categories", rule.category), rule.mandatory,
                 rule.marketing, " → ".join(view.called("channels", one) for one in rule.channels),
                 _listed("channels", rule.also, view), tiers,
@@ -122,7 +123,10 @@ def anomalies_of(playbook: Playbook, view: View) -> list[AnomalyRow]:
 
 def missed_lines(missed: Missed, view: View) -> list[str]:
     """What is in use and would be gone, in words."""
-    kinds = (("stages", missed.stages, ""), ("anomalies", missed.anomalies, "anomalies"), ("topics", missed.topics, "topics"))
+    kinds = (
+        ("stages", missed.stages, ""), ("anomalies", missed.anomalies, "anomalies"),
+        ("topics", missed.topics, "topics"),
+    )  # fmt: skip
     return [
         view.say(f"playbook.missed_{what}", names=_listed(table, names, view)) for what, names, table in kinds if names
     ]
@@ -138,7 +142,7 @@ def span_words(written: str, view: View) -> str:
     """A span such as 36h in the viewer's words, in the greatest unit that it is a few of."""
     seconds = round(abs(parse_duration(written).total_seconds()))
     for unit, length in _SECONDS.items():
-        if seconds % length == 0 and (seconds >= length * _COUNT_MIN or seconds == length or length == 1):
+        if seconds % length == 0 and (seconds >= length * _COUNT_MIN or length in (seconds, 1)):
             count = seconds // length
             return view.say(f"shell.{unit}" if count == 1 else f"shell.{unit}s", count=count)
     raise AssertionError(written)  # pragma: no cover - whole seconds are left
@@ -147,7 +151,7 @@ def span_words(written: str, view: View) -> str:
 def _rung(playbook: Playbook, name: str, spec: StageSpec, view: View, *, first: bool) -> Rung:
     rules = tuple(_rule_move(rule, view) for rule in playbook.spec.rules if rule.stage == name)
     silences = tuple(
-        _silence(found, playbook, view)
+        _silence(found, view)
         for code, deadline in playbook.deadlines.items()
         if name in deadline.stages and (found := playbook.spec.deadlines[code]) is not None
     )
@@ -169,7 +173,7 @@ def _rule_move(rule: RuleSpec, view: View) -> Move:
     return Move(_listed("events", many(rule.on), view), rule.when, tuple(does))
 
 
-def _silence(deadline: DeadlineSpec, playbook: Playbook, view: View) -> Move:
+def _silence(deadline: DeadlineSpec, view: View) -> Move:
     kind, _, name = deadline.since.partition(":")
     anchor = view.say(f"playbook.anchor_{kind}", name=view.called("anomalies", name))
     key = "before" if deadline.after.startswith("-") else "after"

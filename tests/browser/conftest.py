@@ -1,0 +1,87 @@
+"""The browser and the premises that it looks at, once for all tests of a process.
+
+Tests drive the Chromium that the system has; where there is none, or Playwright is missing, they are skipped with a
+word. Nothing is ever downloaded.
+"""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from tests.browser.premises import Premises, open_premises
+from tests.database import DatabaseServer
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from tests.browser.window import Window
+
+SIZES = {"1280": (1280, 800), "390": (390, 844)}
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+OpenWindow = Callable[..., Awaitable["Window"]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator["Browser"]:
+    """The system's Chromium, without a window on the screen."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("no Chromium here: install it (Debian, Ubuntu: apt install chromium) to have the pages walked")
+    playwright = pytest.importorskip("playwright.async_api", reason="Playwright is missing: run `make setup`")
+    # Its sandbox needs a user id of its own, which root does not give it; a container's /dev/shm is small.
+    arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    async with playwright.async_playwright() as started:
+        opened = await started.chromium.launch(executable_path=found, args=arguments)
+        yield opened
+        await opened.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def premises(
+    browser: "Browser", database_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Premises]:
+    """A platform with a past; asks for the browser first, so that nothing is built where there is none."""
+    name = database_server.create(database_server.template)
+    async with open_premises(database_server.dsn_for(name), tmp_path_factory.mktemp("premises")) as opened:
+        yield opened
+    database_server.drop(name)
+
+
+@pytest.fixture(params=["1280-zh-CN", "1280-en", "390-zh-CN", "390-en"])
+def look(request: pytest.FixtureRequest) -> str:
+    """Size and language of the window."""
+    chosen: str = request.param
+    return chosen
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_window(browser: "Browser", premises: Premises, look: str, tmp_path: Path) -> AsyncIterator[OpenWindow]:
+    """Opens windows, each of a visitor of its own; what went wrong in one fails the test."""
+    from tests.browser.window import Window, pictures_folder  # noqa: PLC0415 - needs Playwright
+
+    opened: list[Window] = []
+    size, _, locale = look.partition("-")
+
+    async def open_one(name: str = "") -> Window:
+        width, height = SIZES[size]
+        context = await browser.new_context(
+            viewport={"width": width, "height": height}, locale=locale, timezone_id="Asia/Shanghai",
+            reduced_motion="reduce", has_touch=size == "390", is_mobile=size == "390",
+        )  # fmt: skip
+        context.set_default_timeout(20_000)
+        window = Window(await context.new_page(), premises.url, size, locale, pictures_folder(tmp_path))
+        opened.append(window)
+        await window.watch()
+        if name:
+            await window.sign_in(name)
+        return window
+
+    yield open_one
+    for window in opened:
+        await window.close()

@@ -1,0 +1,127 @@
+"""A browser window that finds fault: with errors on the console, failed requests, overflowing pages and barriers."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, expect
+
+from tests.browser.premises import PASSWORD
+from tests.house.tree import ROOT
+
+PICTURES: Final = "ORDERBELL_PICTURES"
+"""Set to anything, pictures for the README go to docs/pictures."""
+
+PICTURE_BYTES_MAX: Final = 150_000
+GRAVE: Final = frozenset({"serious", "critical"})
+_CLIENT_ERROR: Final = 400
+
+# A violation of the content security policy is told to the page; this passes it on to whoever reads its console.
+_REPORT: Final = (
+    "document.addEventListener('securitypolicyviolation',"
+    " (event) => console.error('CSP: ' + event.violatedDirective + ' ' + event.blockedURI + ' ' + event.sourceFile))"
+)
+_TOO_WIDE: Final = """() => {
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) return [];
+    return [...document.querySelectorAll('body *')]
+        .filter((one) => one.getBoundingClientRect().right > width + 1)
+        .slice(0, 5).map((one) => one.outerHTML.slice(0, 120));
+}"""
+
+
+@dataclass
+class Window:
+    """One window of one visitor; everything that goes wrong in it is kept until `close` or `check` complains."""
+
+    page: Page
+    base: str
+    size: str
+    locale: str
+    pictures: Path
+    faults: list[str] = field(default_factory=list)
+    expected: set[int] = field(default_factory=set)
+
+    async def watch(self) -> None:
+        """Listen for faults from now on."""
+        await self.page.add_init_script(_REPORT)
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda problem: self.faults.append(f"{self.page.url}: uncaught {problem}"))
+        self.page.on("requestfailed", self._failed)
+        self.page.on("response", self._answered)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and not self._is_expected(message.text):
+            self.faults.append(f"{self.page.url}: console {message.type}: {message.text}")
+
+    def _is_expected(self, text: str) -> bool:
+        return any(f"status of {status}" in text for status in self.expected)
+
+    def _failed(self, request: Request) -> None:
+        # A stream ends, and what was under way is given up, when the page is left.
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"{request.method} {request.url}: {request.failure}")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= _CLIENT_ERROR and response.status not in self.expected:
+            self.faults.append(f"{response.request.method} {response.url}: {response.status}")
+
+    async def go(self, path: str, status: int = 200) -> None:
+        """Open a page of the site."""
+        self.expected = {status} if status >= _CLIENT_ERROR else set()
+        answer = await self.page.goto(f"{self.base}{path}")
+        assert answer is not None
+        assert answer.status == status, f"{path}: {answer.status}"
+
+    async def sign_in(self, name: str) -> None:
+        """Sign in by the form."""
+        await self.go("/sign-in")
+        await self.page.fill("input[name=name]", name)
+        await self.page.fill("input[name=password]", PASSWORD)
+        await self.page.click("form button:not([type=button])")
+        await self.page.wait_for_url("**/console**")
+
+    async def check(self, name: str = "", *, ignored: Sequence[str] = ()) -> None:
+        """Find fault with the page as it stands, and take a picture of it under this name."""
+        await expect(self.page.locator("h1").first).to_be_visible()
+        wide = await self.page.evaluate(_TOO_WIDE)
+        assert wide == [], f"{self.page.url} is wider than {self.size}: {wide}"
+        assert await self.page.evaluate("document.documentElement.lang") == self.locale, self.page.url
+        await self._find_barriers(set(ignored))
+        self.complain()
+        if name:
+            await self._take_picture(name)
+
+    async def _find_barriers(self, ignored: set[str]) -> None:
+        results: dict[str, Any] = (await Axe().run(self.page)).response
+        grave = [
+            f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
+            for one in results["violations"]
+            if one["impact"] in GRAVE and one["id"] not in ignored
+        ]
+        assert grave == [], f"{self.page.url}: {grave}"
+
+    async def _take_picture(self, name: str) -> None:
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        path = self.pictures / f"{name}-{self.locale}-{self.size}.png"
+        await self.page.screenshot(path=path, animations="disabled", caret="hide")
+        assert path.stat().st_size <= PICTURE_BYTES_MAX or PICTURES not in os.environ, f"{path}: {path.stat().st_size}"
+
+    def complain(self) -> None:
+        """Fail if anything went wrong in this window so far."""
+        faults, self.faults = self.faults, []
+        assert faults == []
+
+    async def close(self) -> None:
+        """Close the window; fail if anything went wrong in it."""
+        context: BrowserContext = self.page.context
+        await context.close()
+        self.complain()
+
+
+def pictures_folder(fallback: Path) -> Path:
+    """Where pictures go."""
+    return ROOT / "docs" / "pictures" if os.environ.get(PICTURES) else fallback
