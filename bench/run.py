@@ -11,7 +11,22 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from bench import batches, core, dispatch, engine, fairness, flow, history, http, journal, looking, outage, outreach
+from bench import (
+    batches,
+    core,
+    dispatch,
+    engine,
+    fairness,
+    flow,
+    history,
+    hooks,
+    http,
+    journal,
+    live,
+    looking,
+    outage,
+    outreach,
+)
 from bench.machine import describe
 from bench.scratch import Scratch, scratch_server
 from bench.table import Report, show
@@ -67,8 +82,9 @@ def _benches(folder: Path) -> dict[str, Bench]:
 
     return {
         "core": alone, "engine": engine.run, "http": http.run, "dispatch": dispatch.run, "flow": flow.run,
-        "outreach": outreach.run, "batches": batches.run, "outage": outage.run,
+        "outreach": outreach.run, "batches": batches.run, "outage": outage.run, "hooks": hooks.run,
         "fairness": fairness.run, "history": past, "journal": journal.run, "looking": looking.run,
+        "live": live.run,
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ word. Nothing is ever downloaded.
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,15 +42,19 @@ async def browser() -> AsyncIterator["Browser"]:
         await opened.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def premises(
-    browser: "Browser", database_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Premises]:
-    """A platform with a past; asks for the browser first, so that nothing is built where there is none."""
+@pytest.fixture(scope="session")
+def ground(browser: "Browser", database_server: DatabaseServer) -> Iterator[str]:
+    """A database for the premises; asks for the browser first, so that nothing is built where there is none."""
     name = database_server.create(database_server.template)
-    async with open_premises(database_server.dsn_for(name), tmp_path_factory.mktemp("premises")) as opened:
-        yield opened
+    yield database_server.dsn_for(name)
     database_server.drop(name)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def premises(ground: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Premises]:
+    """A platform with a past."""
+    async with open_premises(ground, tmp_path_factory.mktemp("premises")) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["1280-zh-CN", "1280-en", "390-zh-CN", "390-en"])

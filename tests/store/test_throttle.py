@@ -90,8 +90,6 @@ def test_no_window_holds_more_than_the_limit(database: str, pauses_s: list[int],
 
 
 async def _check_law(database: str, pauses_s: list[int], limit: int) -> None:
-    from orderbell.store.vault import Vault
-
     store = await Store.open(database, Vault(bytes(32)))
     try:
         clock, passed = Clock(), list[datetime]()

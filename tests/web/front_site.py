@@ -8,7 +8,7 @@
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -55,12 +55,12 @@ class Browser:
         """Ask for a page."""
         return await self.send("GET", path, None, **headers)
 
-    async def post(self, path: str, data: dict[str, object] | None = None, **headers: str) -> httpx.Response:
+    async def post(self, path: str, data: Mapping[str, object] | None = None, **headers: str) -> httpx.Response:
         """Send a form."""
         return await self.send("POST", path, data or {}, **headers)
 
     async def send(
-        self, method: str, path: str, data: dict[str, object] | None = None, **headers: str
+        self, method: str, path: str, data: Mapping[str, object] | None = None, **headers: str
     ) -> httpx.Response:
         """Send a request with the cookies, and keep those that come back."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}

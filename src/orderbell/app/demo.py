@@ -1,5 +1,7 @@
 """The demo: a whole OrderBell in one process, and a simulated shop that tells it over HTTP what happens to its orders.
 
+A link that signs its owner in once opens the console, by itself where there is a desktop.
+
 It has a database of its own in a folder of its own, which goes when the demo ends: an installation is never touched.
 """
 
@@ -11,7 +13,9 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
+import webbrowser
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +28,7 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
+from orderbell.app.accounts import make_ticket
 from orderbell.app.clock import Clock, quick_clock
 from orderbell.app.feed import Feed, Outcomes, Screen, WatchedChannel, show_outcomes
 from orderbell.app.platform import Platform, open_platform
@@ -35,6 +40,7 @@ from orderbell.observe import set_up_logging
 from orderbell.sandbox.server import running
 from orderbell.settings import Settings
 from orderbell.store import embedded
+from orderbell.store.tracking import Tracking
 from orderbell.store.watching import Watch
 
 TENANT = "demo"
@@ -43,6 +49,8 @@ OPENS_AT_HOUR = 9
 LOOK_EVERY_S = 0.25
 PAUSE_MAX_S = 0.1
 RECEIPT_S_MAX = 10.0
+OWNER = "demo"
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 LAST_WORDS_S = 0.5
 """How long messages that are on their way may still be accepted after the shop has closed."""
 
@@ -168,12 +176,15 @@ async def _play(shop: _Shop, options: DemoOptions, console: Console, stop: async
     """Open the shop, show what happens, and close it again."""
     feed = Feed(Watch(shop.platform.store, TENANT), shop.platform.shelf, shop.watched, shop.clock, options.speed)
     title = f"OrderBell 叮咚 demo: a second is {_span(options.speed)} here, Ctrl-C ends it"
-    places = (f"API       {shop.platform.url}", f"Messages  {shop.sandbox_url}  (the sandbox provider's page)")
+    url = shop.platform.url
+    places = (f"Console   {url}", f"Messages  {shop.sandbox_url}  (the sandbox provider's page)")
+    await _open_console(url + await make_ticket(shop.platform.store, TENANT, OWNER), options, console)
     gap = timedelta(seconds=60 / options.orders_per_minute * options.speed)
     stories = tell_stories(options.seed, shop.clock.opens_at, gap)
     shop.clock.start()
     began = monotonic()
     closing = asyncio.Event()
+    customer = ""
     telling = asyncio.create_task(_Teller(shop, stories, feed).run(closing))
     with Screen(console, title, places, feed.counters, shop.clock) as screen:
         while not (stop.is_set() or telling.done()):
@@ -181,12 +192,32 @@ async def _play(shop: _Shop, options: DemoOptions, console: Console, stop: async
             if options.seconds is not None and elapsed_s >= options.seconds:
                 break
             screen.show(await feed.read(), elapsed_s)
+            if not customer and (customer := await _customer_page(shop, feed.watch)):
+                screen.say(f"Customer  {url}{customer}  (what one of them sees)")
             await _pause(stop, LOOK_EVERY_S)
         closing.set()
         await telling
         await asyncio.sleep(LAST_WORDS_S)
         screen.show(await feed.read(), monotonic() - began)
     return await feed.outcomes(monotonic() - began, shop.clock() - shop.clock.opens_at)
+
+
+async def _open_console(link: str, options: DemoOptions, console: Console) -> None:
+    """Say where the console is; a desktop opens it, unless the demo is over in a moment."""
+    console.print(f"Console   {link}", markup=False, highlight=False, soft_wrap=True)
+    has_desktop = sys.platform == "darwin" or any(os.environ.get(name) for name in DISPLAYS)
+    if console.is_terminal and has_desktop and options.seconds is None:
+        with contextlib.suppress(webbrowser.Error, OSError):
+            await asyncio.to_thread(webbrowser.open, link)
+
+
+async def _customer_page(shop: _Shop, watch: Watch) -> str:
+    """The page of the first order that something went wrong with; empty while there is none."""
+    troubled = await watch.anomalies(shop.clock.opens_at)
+    if not troubled:
+        return ""
+    order_no = min(troubled, key=lambda one: one[2])[0]
+    return f"/t/{await Tracking(shop.platform.store).token_for(TENANT, order_no, shop.clock())}"
 
 
 def _span(speed: float) -> str:

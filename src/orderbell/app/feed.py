@@ -231,6 +231,10 @@ class Screen:
             self._status_at = elapsed_s
             self._plain(f"-- {moment(self._now(), long=True)}  {'  '.join(text.plain for text in self._figures())}")
 
+    def say(self, line: str) -> None:
+        """Show a line as it is, whole: links must not be cut."""
+        self._plain(line)
+
     def _plain(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

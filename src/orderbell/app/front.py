@@ -33,12 +33,14 @@ from orderbell.store.hooks import Hooks
 from orderbell.store.idempotency import KnownAnswers
 from orderbell.store.keys import KeyRing
 from orderbell.store.looking import Looking
+from orderbell.store.overview import Overview
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.timeline import Timeline
 from orderbell.store.trail import Trail
 from orderbell.web.access import keyed
 from orderbell.web.api.cases import case_routes
+from orderbell.web.api.figures import figure_routes
 from orderbell.web.api.hooks import hook_routes
 from orderbell.web.api.messages import message_routes
 from orderbell.web.api.orders import order_routes
@@ -158,6 +160,7 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
     """Routes for programs: each needs a key with the scope that it names."""
     people_of, shelf_of = front.people_of, front.shelf_of
     looking_of = partial(Looking, front.store)
+    prices = {name: channel.price_millifen for name, channel in front.channels.items()}
     return [
         *people_routes(people_of, shelf_of, front.now),
         replies_route(people_of, shelf_of, front.submit, front.now, busy=IntakeBusy),
@@ -165,6 +168,7 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
         *order_routes(looking_of, partial(Timeline, front.store), shelf_of),
         *message_routes(looking_of),
         *case_routes(looking_of),
+        *figure_routes(partial(Overview, front.store), shelf_of, front.zone_of, prices, front.now),
         *front.pages.api(),
         *playbook_routes(front.desk, Preview),
         *hook_routes(front.hook_desk()),

@@ -40,6 +40,7 @@ _LOOKUPS_MAX: Final = 8
 # To make a client takes 10 ms, for the certificates; one is kept for each of the hosts called last.
 _CLIENTS_MAX: Final = 64
 _TRIED_ADDRESSES_MAX: Final = 3
+_OWN_FOR_S: Final = 2.0
 
 _METADATA: Final = tuple(
     ipaddress.ip_network(network)
@@ -151,6 +152,7 @@ class GuardedClient:
         self._threads = ThreadPoolExecutor(_LOOKUPS_MAX, thread_name_prefix="guarded")
         self._clients: dict[tuple[str, str], HttpClient] = {}
         self._in_use: Counter[tuple[str, str]] = Counter()
+        self._own_addresses, self._own_until_s = frozenset[str](), 0.0
         self._closed = False
 
     async def request(
@@ -191,9 +193,8 @@ class GuardedClient:
         if not allowed and address.port not in self._ports:
             raise AddressRefused(f"port {address.port} is not allowed")
         ips = await self._look_up(address)
-        own = _own_addresses()
         for ip in ips:
-            if why := refusal(ip, allowed=allowed, own=own):
+            if why := refusal(ip, allowed=allowed, own=self._own()):
                 raise AddressRefused(f"its IP address {why}")
         return address, ips
 
@@ -203,6 +204,13 @@ class GuardedClient:
         self._threads.shutdown(wait=False, cancel_futures=True)
         while self._clients:
             await self._clients.popitem()[1].close()
+
+    def _own(self) -> frozenset[str]:
+        """The addresses of this machine, as they were a moment ago: to ask costs more than all else here."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._own_until_s:
+            self._own_addresses, self._own_until_s = _own_addresses(), now_s + _OWN_FOR_S
+        return self._own_addresses
 
     def _allows(self, address: Address) -> bool:
         named = address.host in self._allow_hosts and address.port in self._ports | {80}

@@ -29,7 +29,7 @@ NAME: Final = "sandbox"
 
 # 4.5 fen a segment: what domestic SMS cost at the large clouds in packages of middling size.
 _PRICE_MILLIFEN: Final = 4_500
-_CARRIES: Final = frozenset({"sms", "email", "push", "wechat", "inbox"})
+CARRIES: Final = frozenset({"sms", "email", "push", "wechat", "inbox"})
 _LOOKUP_MAX: Final = 1_000
 _DETAIL_LENGTH_MAX: Final = 200
 
@@ -131,7 +131,7 @@ class SandboxChannel(Provider):
         timeout_s: float = 10.0,
     ) -> None:
         self.name = name
-        self.carries = _CARRIES
+        self.carries = CARRIES
         self.batch_max = batch_max
         self.price_millifen = _PRICE_MILLIFEN
         self.recovery = Recovery.LOOKUP

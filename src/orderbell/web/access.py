@@ -30,6 +30,8 @@ def keyed(handlers: Sequence[ControllerRouterHandler], caller_of_key: CallerOf) 
     """Routes that answer 401 without a key that is somebody's, 403 to one without the scope in `opt["right"]`."""
 
     async def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        if is_named_by_litestar(connection):
+            return
         right = handler.opt["right"]  # a route that names none is a mistake of ours, and answers nobody
         scheme, _, key = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -56,6 +58,11 @@ def keyed(handlers: Sequence[ControllerRouterHandler], caller_of_key: CallerOf) 
         dependencies={"tenant": Provide(tenant), "caller": Provide(caller)},
         security=[{"key": []}],
     )
+
+
+def is_named_by_litestar(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    """Whether only the methods of a route are asked for, which are no secret: Litestar answers that by itself."""
+    return connection.scope.get("method") == "OPTIONS"
 
 
 def _locked(reason: str, title: str, detail: str, challenge: str) -> HTTPException:

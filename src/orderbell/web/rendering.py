@@ -220,7 +220,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.globals.update(static=static_url, version=__version__)
-    made.filters.update(time=_time, clock=_clock, ago=_ago, yuan=_yuan, span=_span, percent=_percent, json=raw_json)
+    made.filters.update(time=_time, clock=_clock, ago=_ago, yuan=_yuan, span=_span, percent=_percent, json=raw_json, capital=_capital)
     return made
 
 
@@ -268,6 +268,11 @@ def _span(span: timedelta, view: View) -> str:
 
 def _yuan(fen: float | None) -> str:
     return "—" if fen is None else f"¥{fen / _YUAN:,.2f}"
+
+
+def _capital(text: str) -> str:
+    """The text with its first letter large."""
+    return text[:1].upper() + text[1:]
 
 
 def _percent(share: float | None) -> str:

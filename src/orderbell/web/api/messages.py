@@ -25,7 +25,7 @@ from orderbell.store.lines import (
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
 from orderbell.web.api.orders import LookingOf, Name
-from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, read_cursor
+from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, moment_parameter, read_cursor, read_moment
 
 AnyChannel = Literal["", "sms", "email", "push", "wechat", "inbox"]
 assert set(get_args(AnyChannel)) == {"", *get_args(ChannelName)}  # noqa: S101 - a parameter needs the plain list
@@ -95,13 +95,16 @@ def message_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
         provider: Annotated[Name, QueryParameter(description="The provider that carried them last.")] = "",
         order_no: Order = "",
         contact: Person = "",
-        created_from: Annotated[datetime | None, QueryParameter(description="The news arose then or later.")] = None,
-        created_until: Annotated[datetime | None, QueryParameter(description="The news arose before.")] = None,
+        created_from: Annotated[str | None, moment_parameter("created_from", "The news arose then or later.")] = None,
+        created_until: Annotated[str | None, moment_parameter("created_until", "The news arose before.")] = None,
         after: After = "",
         limit: Limit = LIMIT_USUAL,
     ) -> MessagePage:
         """Messages as the person saw them, by the news that they tell: what arose last comes first."""
-        find = MessageFilter(at_state, channel, topic, provider, order_no, contact, created_from, created_until)
+        find = MessageFilter(
+            at_state, channel, topic, provider, order_no, contact, read_moment(created_from, "created_from"),
+            read_moment(created_until, "created_until"),
+        )  # fmt: skip
         with read_cursor():
             page = await looking_of(tenant).messages(find, after, limit)
         return MessagePage(page.items, page.next, page.looked_back_to)

@@ -25,7 +25,7 @@ from orderbell.store.timeline import Timeline
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
 from orderbell.web.api.effects import Step, step_of
-from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, read_cursor
+from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, moment_parameter, read_cursor, read_moment
 from orderbell.web.console.standing import sentence_of, standing_of
 from orderbell.web.people import masked
 
@@ -194,13 +194,16 @@ def order_routes(looking_of: LookingOf, timeline_of: TimelineOf, shelf_of: Shelf
         light: FromQuery[Literal["", "red", "yellow", "green"]] = "",
         anomaly: Annotated[Name, QueryParameter(description="The name of an anomaly that is open.")] = "",
         playbook: Annotated[Name, QueryParameter(description="The playbook that they follow.")] = "",
-        opened_from: Annotated[datetime | None, QueryParameter(description="Opened then or later.")] = None,
-        opened_until: Annotated[datetime | None, QueryParameter(description="Opened before.")] = None,
+        opened_from: Annotated[str | None, moment_parameter("opened_from", "Opened then or later.")] = None,
+        opened_until: Annotated[str | None, moment_parameter("opened_until", "Opened before.")] = None,
         after: After = "",
         limit: Limit = LIMIT_USUAL,
     ) -> OrderPage:
         """The newest first; with `text` the best match, with `anomaly` or red light the newest trouble first."""
-        find = OrderFilter(text, stage, light, anomaly, playbook, opened_from, opened_until)
+        find = OrderFilter(
+            text, stage, light, anomaly, playbook, read_moment(opened_from, "opened_from"),
+            read_moment(opened_until, "opened_until"),
+        )  # fmt: skip
         with read_cursor():
             page = await looking_of(tenant).orders(find, after, limit)
         shelf = await shelf_of(tenant)

@@ -11,8 +11,10 @@ added meanwhile at the front.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final, NoReturn, TypeAlias
+from datetime import datetime
+from typing import Annotated, Any, Final, NoReturn, TypeAlias
 
+import msgspec
 from litestar.params import QueryParameter
 
 from orderbell.web.access import say_no
@@ -29,6 +31,25 @@ After: TypeAlias = Annotated[
 
 Limit: TypeAlias = Annotated[int, QueryParameter(description="How many items a page has at most.", ge=1, le=LIMIT_MAX)]
 """The length of a page, as a parameter of a handler: `limit: Limit = LIMIT_USUAL`."""
+
+
+def moment_parameter(name: str, description: str) -> Any:  # noqa: ANN401 - what a handler's annotation holds
+    """The parameter of a moment, which the handler reads by `read_moment`; as text, because "0.5" is no moment."""
+    extra = {"type": "string", "format": "date-time", "one_of": None}
+    return QueryParameter(name=name, description=description, schema_extra=extra)
+
+
+def read_moment(text: str | None, field: str) -> datetime | None:
+    """Read a moment with its zone (RFC 3339); None where none is given."""
+    if not text:
+        return None
+    try:
+        return msgspec.convert(text, _Moment)
+    except msgspec.ValidationError:
+        wrong_value(field, "write a moment with its zone, such as 2026-03-02T10:00:00%2B08:00")
+
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def wrong_value(field: str, detail: str) -> NoReturn:

@@ -15,7 +15,7 @@ from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -218,7 +218,7 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
 
 def _trying(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHandler]:
     @post("/v1/playbooks/lint", summary="Check a playbook", tags=["playbooks"], opt=READ, status_code=200)
-    async def lint_playbook(data: LintRequest) -> LintView:
+    async def lint_playbook(data: JSONBody[LintRequest]) -> LintView:
         checked = await desk.check(data.text)
         found = checked.playbook
         name, version = (found.name, found.version) if found is not None else ("", "")
@@ -231,7 +231,7 @@ def _trying(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHand
         "/v1/playbooks/preview", summary="Show the texts of a playbook that is not active yet", tags=["playbooks"],
         opt=READ, status_code=200, responses={200: spec},
     )  # fmt: skip
-    async def preview_playbook(data: PreviewRequest) -> Response[bytes]:
+    async def preview_playbook(data: JSONBody[PreviewRequest]) -> Response[bytes]:
         checked = await desk.check(data.text)
         if checked.playbook is None:
             _refuse_faults(checked)
@@ -248,7 +248,7 @@ def _activating(desk: PlaybookDesk) -> ControllerRouterHandler:
     async def activate_playbook(
         caller: NamedDependency[ApiCaller],
         name: FromPath[str],
-        data: ActivationRequest,
+        data: JSONBody[ActivationRequest],
         request: Request[Any, Any, Any],
     ) -> Response[ActivationView]:
         if bool(data.text) == bool(data.version):

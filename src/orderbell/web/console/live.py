@@ -10,6 +10,7 @@ them in its own language. With nobody watching nothing is asked (https://html.sp
 """
 
 import asyncio
+import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -43,9 +44,6 @@ _RETRY_MS: Final = 5000
 
 log = structlog.get_logger()
 
-Key = tuple[str, str, str, str, datetime]
-
-
 class Listener:
     """One open page: what it has been told, and what waits to be told."""
 
@@ -55,13 +53,13 @@ class Listener:
         self.tenant = tenant
         self.waiting: deque[Happening] = deque(maxlen=WAITING_MAX)
         self.news = asyncio.Event()
-        self._known: set[Key] = set()
-        self._order: deque[Key] = deque()
+        self._known: set[str] = set()
+        self._order: deque[str] = deque()
 
     def tell(self, found: Sequence[Happening]) -> None:
         """Put what is new to this page in the row."""
         for one in found:
-            key = (one.kind, one.order_no, one.name, one.id or one.detail, one.at)
+            key = key_of(one)
             if key not in self._known:
                 self._known.add(key)
                 self._order.append(key)
@@ -126,7 +124,7 @@ class Feed:
         listener, now = Listener(tenant), self._now()
         if since is not None and now - CATCH_UP < since < now:
             found, _ = await self._overview_of(tenant).news(now, Marker(since, frozenset()), NEWS_AT_ONCE)
-            listener.tell([one for one in found if one.at > since])
+            listener.tell(found)  # the page knows by their names which of them it shows already
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
         return Stream(self._lines(listener, view), media_type="text/event-stream", headers=headers)
 
@@ -150,9 +148,15 @@ class Feed:
 
 def _message(one: Happening, view: View) -> str:
     """A line of the feed as an event; its id is its moment, from which a page that lost us goes on."""
-    text = rendered_piece("feed_line.html", view, one=one, said=sentence(one, view)).strip()
+    text = rendered_piece("feed_line.html", view, one=one, key=key_of(one), said=sentence(one, view)).strip()
     data = "".join(f"data: {line}\n" for line in text.splitlines())
     return f"id: {micros_of(one.at)}\n{data}\n"
+
+
+def key_of(one: Happening) -> str:
+    """The name of a line of the feed, the same whenever it is told."""
+    parts = (one.kind, one.order_no, one.name, one.stage, one.id or one.detail, str(micros_of(one.at)))
+    return "n" + hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def sentence(one: Happening, view: View) -> str:

@@ -19,7 +19,7 @@ from orderbell.store.lines import OrderFilter
 from orderbell.store.looking import Looking
 from orderbell.store.overview import Figures, Overview
 from orderbell.web.console.desk import Desk
-from orderbell.web.console.live import Feed, micros_of, read_micros, sentence
+from orderbell.web.console.live import Feed, key_of, micros_of, read_micros, sentence
 from orderbell.web.console.placing import piece, show
 from orderbell.web.rendering import View, view_of
 from orderbell.web.rights import Visitor
@@ -41,7 +41,7 @@ def overview_routes(desk: Desk, feed: Feed) -> list[ControllerRouterHandler]:
         figures: Figures = values["figures"]
         is_empty = not (figures.orders or figures.events or news) and await _has_no_orders(desk, visitor.tenant)
         return show(
-            "overview.html", view, **values, news=[(one, sentence(one, view)) for one in reversed(news)],
+            "overview.html", view, **values, news=[(one, key_of(one), sentence(one, view)) for one in reversed(news)],
             since=micros_of(view.now), is_empty=is_empty, base_url=desk.public_url or str(request.base_url).rstrip("/"),
         )  # fmt: skip
 

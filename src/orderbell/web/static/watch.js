@@ -1,6 +1,8 @@
-// The live feed of the overview: a button holds it still, what happened meanwhile comes when it goes on.
+// Pages that hear of changes: an order says that it has changed; the live feed can be held still for a while.
 "use strict";
 (() => {
+  document.addEventListener("changed", () => { document.getElementById("changed")?.removeAttribute("hidden"); });
+
   const LINES_MAX = 100;
   const feed = document.getElementById("feed");
   const button = document.getElementById("pause");
@@ -25,9 +27,15 @@
     word();
   });
   feed.addEventListener("htmx:sse:before:message", (event) => {
+    const html = event.detail.message.data;
+    const name = /^<li id="(\w+)"/.exec(html)?.[1];
+    if (!html || document.getElementById(name) || held.some((one) => one.includes(name))) {
+      event.preventDefault();
+      return;
+    }
     if (!paused) return;
     event.preventDefault();
-    if (held.length < LINES_MAX) held.push(event.detail.message.data);
+    if (held.length < LINES_MAX) held.push(html);
     word();
   });
   feed.addEventListener("htmx:sse:after:message", trim);
