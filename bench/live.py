@@ -116,9 +116,11 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> No
         return await measure(scratch, count, idle_s)
 
     samples = await interleave(rounds, {"none": none, "many": many})
-    note = f"over {idle_s:.0f} s; the process alone, with nobody looking, takes the share of the next row but one"
+    note = f"over {idle_s:.0f} s; what the process takes with nobody looking stands below"
     report.rows += [
-        figure_row("live", f"web with {count} open pages, idle", "%", samples["many"], "web_share", aim=AIM_SHARE, note=note),
+        figure_row(
+            "live", f"web with {count} open pages, idle", "%", samples["many"], "web_share", aim=AIM_SHARE, note=note
+        ),
         figure_row("live", f"PostgreSQL with {count} open pages, idle", "%", samples["many"], "postgres_share"),
         figure_row("live", "web with no open page, idle", "%", samples["none"], "web_share"),
         figure_row("live", "PostgreSQL with no open page, idle", "%", samples["none"], "postgres_share"),

@@ -33,7 +33,7 @@ TENANT: Final = "acme"
 SECRET: Final = bytes(range(32)).hex()  # that of the tests' vault
 PASSWORD: Final = "a long password for tests"
 LIVED: Final = timedelta(days=3)
-STEP: Final = timedelta(minutes=20)
+STEP: Final = timedelta(hours=1)
 GAP: Final = timedelta(minutes=180)
 STAFF: Final[Mapping[str, Role]] = {"vera": "viewer", "ada": "agent", "otto": "operator", "olga": "owner"}
 """Names by role: viewer, agent, operator, owner."""

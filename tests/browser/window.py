@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, expect
 
@@ -73,8 +74,8 @@ class Window:
         """Open a page of the site."""
         self.expected = {status} if status >= _CLIENT_ERROR else set()
         answer = await self.page.goto(f"{self.base}{path}")
-        assert answer is not None
-        assert answer.status == status, f"{path}: {answer.status}"
+        if answer is None or answer.status != status:
+            pytest.fail(f"{path}: {answer.status if answer is not None else 'no answer'}")
 
     async def sign_in(self, name: str) -> None:
         """Sign in by the form."""
@@ -88,8 +89,10 @@ class Window:
         """Find fault with the page as it stands, and take a picture of it under this name."""
         await expect(self.page.locator("h1").first).to_be_visible()
         wide = await self.page.evaluate(_TOO_WIDE)
-        assert wide == [], f"{self.page.url} is wider than {self.size}: {wide}"
-        assert await self.page.evaluate("document.documentElement.lang") == self.locale, self.page.url
+        if wide:
+            pytest.fail(f"{self.page.url} is wider than {self.size}: {wide}")
+        if (language := await self.page.evaluate("document.documentElement.lang")) != self.locale:
+            pytest.fail(f"{self.page.url} speaks {language}")
         await self._find_barriers(set(ignored))
         self.complain()
         if name:
@@ -102,18 +105,21 @@ class Window:
             for one in results["violations"]
             if one["impact"] in GRAVE and one["id"] not in ignored
         ]
-        assert grave == [], f"{self.page.url}: {grave}"
+        if grave:
+            pytest.fail("\n".join([self.page.url, *grave]))
 
     async def _take_picture(self, name: str) -> None:
         self.pictures.mkdir(parents=True, exist_ok=True)
         path = self.pictures / f"{name}-{self.locale}-{self.size}.png"
         await self.page.screenshot(path=path, animations="disabled", caret="hide")
-        assert path.stat().st_size <= PICTURE_BYTES_MAX or PICTURES not in os.environ, f"{path}: {path.stat().st_size}"
+        if PICTURES in os.environ and path.stat().st_size > PICTURE_BYTES_MAX:
+            pytest.fail(f"{path} has {path.stat().st_size} bytes")
 
     def complain(self) -> None:
         """Fail if anything went wrong in this window so far."""
         faults, self.faults = self.faults, []
-        assert faults == []
+        if faults:
+            pytest.fail("\n".join(faults))
 
     async def close(self) -> None:
         """Close the window; fail if anything went wrong in it."""

@@ -10,6 +10,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 import msgspec
@@ -18,6 +19,7 @@ from orderbell.app.activation import Desk, Following
 from orderbell.app.front import names_of
 from orderbell.app.trials import Trying
 from orderbell.core.events import Answer, Event, Status, parse_event
+from orderbell.core.turn import Shelf
 from orderbell.insight.preview import Preview
 from orderbell.playbooks import shipped_shelf
 from orderbell.serving import serving
@@ -110,6 +112,12 @@ class Site:
         return [(one.actor, one.action, one.object) for one in await self.trail.read("acme")]
 
 
+@cache
+def shelf() -> Shelf:
+    """The playbooks that ship; reading them takes half a second."""
+    return shipped_shelf()
+
+
 def _headers(role: str, tenant: str, lang: str) -> dict[str, str]:
     return {"cookie": f"{COOKIE}={role}.{tenant}", "accept-language": lang}
 
@@ -119,10 +127,10 @@ async def running_playbooks(
     store: Store, *, scopes: Collection[str] = SCOPES, folder: str = ""
 ) -> AsyncIterator[Site]:
     """Open a site on a database."""
-    shelf, clock = shipped_shelf(), Clock()
+    clock = Clock()
     for tenant in TENANTS:
-        await add_tenant(store.pool, tenant, shelf)
-    following, trail = Following(store.pool, shelf), Trail(store, clock)
+        await add_tenant(store.pool, tenant, shelf())
+    following, trail = Following(store.pool, shelf()), Trail(store, clock)
     await following.refresh()
     desk = Desk(store, following, folder, clock)
     trying = Trying(store, desk, clock)

@@ -33,7 +33,7 @@ async def test_link_leads_to_the_page_of_its_reader(store: Store) -> None:
             response = await pages.http.get(asked, headers={"host": "evil.example"})
             assert (response.status_code, response.headers["location"]) == (302, await pages.path())
             assert response.headers["cache-control"] == "no-store"
-        assert (await pages.http.get(response.headers["location"])).status_code == 200
+            assert (await pages.http.get(response.headers["location"])).status_code == 200
         assert await reasons(pages) == ["person"] * 3
 
 

@@ -36,9 +36,11 @@ class Elements(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
         self.found.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
+        """Note what stands in a script."""
         if self.found and self.found[-1][0] == "script":
             self.scripts.append(data)
 
@@ -298,8 +300,8 @@ async def test_choice_that_is_not_offered(store: Store) -> None:
         ]:  # fmt: skip
             form = {"days": "0", **more}
             assert (await pages.choose(path, option, number, ask, **form)).status_code == 409
-        for number in ("1e9", "", "-1", "٣", "9" * 40):
-            odd = await pages.http.post(f"{path}/choice", data={"ask": "stock", "option": "refund", "version": number})
+        for said in ("1e9", "", "-1", "٣", "9" * 40):
+            odd = await pages.http.post(f"{path}/choice", data={"ask": "stock", "option": "refund", "version": said})
             assert odd.status_code == 409
         await pages.tell("stock.restored")
         late = await pages.choose(path, "refund", version)

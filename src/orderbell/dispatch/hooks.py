@@ -259,27 +259,36 @@ class Webhooks:
     async def _deliver(
         self, key: HookKey, line: _Line, worker: int, endpoint: Endpoint, due: Sequence[Delivery]
     ) -> int:
-        """Send a batch, some at once but never two about the same thing, and write down what came of each."""
-        waiting, tried = list(due), 0
+        """Send a batch, some at once but never two about the same thing, and write down what came of each.
+
+        While one lot of answers is being written, the next requests are under way.
+        """
+        waiting, done_with, tried = list(due), list[Tried](), 0
         running: dict[asyncio.Task[Tried], str] = {}
+        writing: asyncio.Task[None] | None = None
         try:
-            while waiting or running:
+            while True:
                 free = self._lease.holds(worker) and not line.rests(self._now())
                 while free and len(running) < line.width and (one := _first(waiting, running.values())) is not None:
                     waiting.remove(one)
-                    running[asyncio.create_task(self._try(line, endpoint, one))] = one.subject or one.id.hex()
-                if not running:
-                    break
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                    running[asyncio.create_task(self._try(line, endpoint, one))] = _about(one)
+                if writing is None and done_with:
+                    tried += len(done_with)
+                    writing = asyncio.create_task(self._settle(key, endpoint, done_with))
+                    done_with = []
+                if writing is None and not running:
+                    return tried
+                under_way = [*running, *([writing] if writing is not None else [])]
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                if writing is not None and writing.done():
+                    writing = writing.result()
+                for task in [task for task in running if task.done()]:
                     del running[task]
-                failpoint("hooks.answered")
-                tried += len(done)
-                await self._settle(key, endpoint, [task.result() for task in done])
+                    done_with.append(task.result())
         finally:
-            for task in running:
-                task.cancel()
-        return tried
+            for left in (*running, writing):
+                if left is not None:
+                    left.cancel()
 
     async def _try(self, line: _Line, endpoint: Endpoint, delivery: Delivery) -> Tried:
         async with self._slots:
@@ -302,6 +311,7 @@ class Webhooks:
         return _Answered(answered.status, outcome_of(answered.status)[1], answered.retry_after_s)
 
     async def _settle(self, key: HookKey, endpoint: Endpoint, tried: Sequence[Tried]) -> None:
+        failpoint("hooks.answered")
         now = self._now()
         await self._outbox.settle(key, tried, now)
         for one in tried:
@@ -323,7 +333,12 @@ class Webhooks:
         self._tell(TurnedOff(tenant, host, reason))
 
 
+def _about(delivery: Delivery) -> str:
+    """What must go one after another."""
+    return delivery.subject or delivery.id.hex()
+
+
 def _first(waiting: Iterable[Delivery], busy: Iterable[str]) -> Delivery | None:
     """The first that is about nothing that is under way."""
     under_way = frozenset(busy)
-    return next((one for one in waiting if (one.subject or one.id.hex()) not in under_way), None)
+    return next((one for one in waiting if _about(one) not in under_way), None)

@@ -121,7 +121,9 @@ class Looking:
 
     async def orders_of(self, contact: str, after: str = "", limit: int = 50) -> Page[OrderLine]:
         """The orders in which somebody has, or once had, a part; the newest opened first."""
-        _, spot = _read_spot(after)
+        way, spot = _read_spot(after)
+        if way:
+            raise ValueError("cursor")
         if not contact or not _fits(contact):
             return Page([])
         async with self._snapshot() as connection:
@@ -157,7 +159,7 @@ class Looking:
             lines = [self._message(row).line for row in found[:limit]]
             if len(found) > limit:
                 return Page(lines, cursor_of(found[limit - 1]["message_id"]))
-            end = await self._last_step(connection, last, key, dict(window)) if last else None
+            end = await self._last_step(connection, last, key, MESSAGE_STEPS_MAX, dict(window)) if last else None
         return Page(lines, cursor_of(end), _moment_of(end)) if end is not None else Page(lines)
 
     async def message(self, name: str) -> MessageFull | None:
@@ -203,7 +205,7 @@ class Looking:
             lines = [_notice(*row) for row in found[:limit]]
             if len(found) > limit:
                 return Page(lines, cursor_of(found[limit - 1]["notice_id"]))
-            end = None if narrow else await self._last_step(connection, sql.LAST_OF_NOTICES, key, None, STEPS_MAX)
+            end = None if narrow else await self._last_step(connection, sql.LAST_OF_NOTICES, key, STEPS_MAX)
         return Page(lines, cursor_of(end), _moment_of(end)) if end is not None else Page(lines)
 
     async def cases(self, find: CaseFilter, after: str = "", limit: int = 50) -> Page[CaseLine]:
@@ -230,7 +232,7 @@ class Looking:
             lines = [_case(row) for row in found[:limit]]
             if len(found) > limit:
                 return Page(lines, cursor_of(found[limit - 1]["case_id"]))
-            end = None if narrow else await self._last_step(connection, sql.LAST_OF_CASES, key, None, STEPS_MAX)
+            end = None if narrow else await self._last_step(connection, sql.LAST_OF_CASES, key, STEPS_MAX)
         return Page(lines, cursor_of(end), _moment_of(end)) if end is not None else Page(lines)
 
     async def case(self, name: str) -> CaseLine | None:
@@ -352,8 +354,8 @@ class Looking:
         connection: Connection,
         query: str,
         key: bytes,
-        window: dict[str, object] | None,
-        steps: int = MESSAGE_STEPS_MAX,
+        steps: int,
+        window: dict[str, object] | None = None,
     ) -> bytes | None:
         ask = Ask(self._tenant, key)
         pieces = {"steps": ask.put(steps)}
@@ -468,7 +470,10 @@ def _read_spot(after: str) -> tuple[int, _Spot]:
 
 
 def _read_id(after: str) -> bytes:
-    return (read_cursor(after, tuple[bytes]) or (_LAST_ID,))[0]
+    key = read_cursor(after, tuple[bytes])
+    if key is not None and len(key[0]) != _ID_LENGTH:
+        raise ValueError("cursor")
+    return key[0] if key is not None else _LAST_ID
 
 
 def _id(name: str) -> bytes | None:

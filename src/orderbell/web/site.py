@@ -15,14 +15,15 @@ from typing import Any
 
 import msgspec
 import structlog
-from litestar import Litestar, Request, Response, get
-from litestar.datastructures import State
+from litestar import Litestar, Request, Response, Router, get
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Message, Scope
 
 from orderbell import __version__
 from orderbell.errors import OrderBellError
@@ -85,15 +86,28 @@ def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready,
         [*route_handlers, _healthz, _readyz_for(ready), _static_files()],
         state=State({HALL: hall} if hall is not None else {}),
         exception_handlers={Exception: _tell_problem},
+        before_send=[_say_all_methods],
         openapi_config=OpenAPIConfig(
             title="OrderBell",
             version=__version__,
             description="Tell OrderBell what happened to an order; it tells the people.",
             render_plugins=[_WholeSchema()],
+            openapi_router=Router("/schema", route_handlers=[], opt={"public": "the API's description"}),
         ),
         logging_config=None,
         debug=False,
     )
+
+
+async def _say_all_methods(message: Message, scope: Scope) -> None:
+    # Litestar's own answer to OPTIONS names the methods of the handler that was registered first, and no others.
+    if message["type"] != "http.response.start" or scope.get("method") != "OPTIONS":
+        return
+    headers, here = MutableScopeHeaders(message), scope.get("path_template")
+    routes = (route for route in scope["litestar_app"].routes if isinstance(route, HTTPRoute))
+    found = {method for route in routes if here in (route.path, route.path_format) for method in route.methods}
+    if "allow" in headers and found:
+        headers["allow"] = ", ".join(sorted(found))
 
 
 def _static_files() -> ControllerRouterHandler:

@@ -41,7 +41,7 @@ def moment_parameter(name: str, description: str) -> Any:  # noqa: ANN401 - what
 
 def read_moment(text: str | None, field: str) -> datetime | None:
     """Read a moment with its zone (RFC 3339); None where none is given."""
-    if not text:
+    if text is None:
         return None
     try:
         return msgspec.convert(text, _Moment)
