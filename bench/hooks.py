@@ -20,7 +20,8 @@ from orderbell.store.changes import CHANGE_TYPES
 from orderbell.store.hooks import Hooks, Outbox
 from orderbell.store.postgres import Store
 
-AIM_OF_NONE = 0.98
+AIM_OF_NONE = 0.95
+"""A test proves that not one statement more runs; time can only be compared so well."""
 
 
 class _Receiver(Simulator):

@@ -120,10 +120,10 @@ class Scripted(Simulator):
         """The ids of what came, in the order of coming."""
         return [asked.headers["webhook-id"] for asked in self.seen]
 
-    def told(self, number: int = -1) -> dict[str, object]:
+    def body(self, number: int = -1) -> dict[str, object]:
         """A body as JSON."""
-        body: dict[str, object] = json.loads(self.seen[number].body)
-        return body
+        read: dict[str, object] = json.loads(self.seen[number].body)
+        return read
 
 
 def is_signed(asked: Asked, *secrets: str) -> bool:

@@ -148,7 +148,7 @@ async def test_gone_disables(store: Store) -> None:
         await bell.hooks().change(hook.id, bell.clock(), on=True)
         await bell.happen("A3")
         assert await bell.loop.step() == 1
-        assert receiver.told()["data"] == {"order_no": "A3", "version": 3}
+        assert receiver.body()["data"] == {"order_no": "A3", "version": 3}
 
 
 async def test_redirect_is_not_followed(store: Store) -> None:
@@ -270,7 +270,7 @@ async def test_one_order_after_another(store: Store) -> None:
         async def answer(self, asked: Asked) -> Answered:
             nonlocal widest
             self.seen.append(asked)
-            data = self.told()["data"]
+            data = self.body()["data"]
             assert isinstance(data, dict)
             name = data["order_no"]
             under_way[name] += 1
@@ -308,7 +308,7 @@ async def test_late_commit_is_not_skipped(store: Store) -> None:
             assert await bell.loop.step() == 2
             await transaction.commit()
         assert await bell.loop.step() == 1
-        assert receiver.told()["data"] == {"order_no": "late"}
+        assert receiver.body()["data"] == {"order_no": "late"}
 
 
 async def test_death_before_the_mark_sends_again(store: Store) -> None:
@@ -384,9 +384,9 @@ async def test_everybody_hears_their_own(store: Store) -> None:
         await bell.happen("A2", kind="order.changed")
         await bell.happen("B1", kind="order.changed", tenant="other")
         await bell.loop.step()
-        assert [mine.told(number)["type"] for number in range(len(mine.seen))] == ["case.opened"]
+        assert [mine.body(number)["type"] for number in range(len(mine.seen))] == ["case.opened"]
         assert [asked.headers["webhook-id"] for asked in theirs.seen] != []
-        assert theirs.told()["data"] == {"order_no": "B1", "version": 3}
+        assert theirs.body()["data"] == {"order_no": "B1", "version": 3}
         assert len(theirs.seen) == 1
         await bell.hooks().change(hook.id, bell.clock(), on=False)
         await bell.happen("A3", kind="case.opened")
@@ -401,8 +401,8 @@ async def test_ping_arrives(store: Store) -> None:
         sent = await bell.hooks().ping(hook.id, bell.clock())
         assert sent is not None
         await bell.loop.step()
-        assert receiver.told()["type"] == "ping"
-        assert receiver.told()["data"] == {}
+        assert receiver.body()["type"] == "ping"
+        assert receiver.body()["data"] == {}
         assert receiver.ids == [f"msg_{sent.hex()}"]
         assert is_signed(receiver.seen[0], secret)
 

@@ -1,19 +1,15 @@
 """Traces: the whole way of an event can be followed, over the database and in batches, and nothing leaks into them."""
 
 import asyncio
-import http.server
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -25,6 +21,7 @@ from orderbell.observe import traces
 from orderbell.observe.spans import Spans
 from orderbell.settings import Settings
 from orderbell.store.postgres import Store
+from tests.operations.collector import collector, spans_of
 
 SECRET = bytes(range(32)).hex()  # that of the tests' vault
 WITHIN_S = 60
@@ -173,32 +170,6 @@ def test_nothing_of_opentelemetry_is_imported_when_off() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@contextmanager
-def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """An OTLP listener on this machine; gives its address and what it received."""
-    received: list[ExportTraceServiceRequest] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append(ExportTraceServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Be quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1/traces", received
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 async def test_spans_reach_a_collector(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `traces_url` set, what happened is at the collector when the platform has ended, and tracing is over."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -214,10 +185,9 @@ async def test_spans_reach_a_collector(store: Store, tmp_path: Path, monkeypatch
                 while not await store.pool.fetchval(told):  # noqa: ASYNC110 - a real worker gives no signal
                     await asyncio.sleep(0.02)
     assert traces.active() is None
-    groups = [group for one in received for group in one.resource_spans]
-    names = {span.name for group in groups for scope in group.scope_spans for span in scope.spans}
+    names = {span.name for span in spans_of(received)}
     assert {"POST /v1/events", "turn", "decide", "notice", "plan", "send"} <= names
-    resource = {one.key: one.value.string_value for one in groups[0].resource.attributes}
+    resource = {one.key: one.value.string_value for one in received[0].resource_spans[0].resource.attributes}
     assert (resource["service.name"], resource["orderbell.role"]) == ("orderbell", "all")
 
 

@@ -316,13 +316,13 @@ async def test_turn_without_listeners_runs_the_same_statements(store: Store) -> 
                 asked.append(" ".join(record.query.split())[:40])
 
             async with store.pool.acquire() as connection:
-                connection.add_query_logger(log)  # type: ignore[attr-defined]
+                connection.add_query_logger(log)
             shelves = town.shelves
             wire = {"id": f"x{number}", "source": "shop", "type": "order.placed", "subject": f"X{number}", "data": {}}
             event = parse_event(json.dumps(wire).encode(), TENANT, NOW)
             await store.turn(shelves, [event])  # type: ignore[list-item]
             async with store.pool.acquire() as connection:
-                connection.remove_query_logger(log)  # type: ignore[attr-defined]
+                connection.remove_query_logger(log)
             runs.append(asked)
     assert len(runs[0]) == len(runs[1]) > 0
     assert len(runs[2]) == len(runs[0]) + 1

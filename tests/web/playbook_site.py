@@ -123,9 +123,7 @@ def _headers(role: str, tenant: str, lang: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running_playbooks(
-    store: Store, *, scopes: Collection[str] = SCOPES, folder: str = ""
-) -> AsyncIterator[Site]:
+async def running_playbooks(store: Store, *, scopes: Collection[str] = SCOPES, folder: str = "") -> AsyncIterator[Site]:
     """Open a site on a database."""
     clock = Clock()
     for tenant in TENANTS:

@@ -109,7 +109,7 @@ async def desk(store: Store) -> AsyncIterator[Desk]:
         ]
         browser = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=20))
         stack.push_async_callback(client.close)
-        yield Desk(store, *clients, browser)
+        yield Desk(store, clients[0], clients[1], clients[2], browser)
 
 
 async def test_webhook_is_made_changed_and_removed(store: Store) -> None:
@@ -211,10 +211,10 @@ async def test_foreign_webhook_is_answered_as_none(store: Store) -> None:
             ("POST", f"/deliveries/{listed['id']}/retry"),
         ]  # fmt: skip
         for method, path in paths:
-            body = {"json": {}} if method in {"PATCH", "POST"} else {}
-            foreign = await site.other.request(method, f"/v1/hooks/{name}{path}", **body)  # type: ignore[arg-type]
+            body: dict[str, Any] = {"json": {}} if method in {"PATCH", "POST"} else {}
+            foreign = await site.other.request(method, f"/v1/hooks/{name}{path}", **body)
             for unknown in ("0" * 32, "nonsense", "%00" * 32, "é" * 32):
-                nobody = await site.http.request(method, f"/v1/hooks/{unknown}{path}", **body)  # type: ignore[arg-type]
+                nobody = await site.http.request(method, f"/v1/hooks/{unknown}{path}", **body)
                 assert (foreign.status_code, foreign.json()) == (404, nobody.json())
         for path in ("", "/on", "/off", "/rotate", "/ping", "/remove", f"/deliveries/{listed['id']}/retry"):
             page = await site.browser.post(

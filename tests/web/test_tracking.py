@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -45,19 +46,23 @@ class Elements(HTMLParser):
             self.scripts.append(data)
 
 
-@pytest.fixture
-def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Logs as in production, for the time of a test; the browser of the test may know where it goes."""
+@asynccontextmanager
+async def written_logs() -> AsyncIterator[None]:
+    """Logs as in production; the browser of the test may know where it goes."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     set_up_logging("DEBUG", "json")
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith(("httpx", "httpcore")):
-            monkeypatch.setattr(logging.getLogger(name), "disabled", True)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    talking = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("http")]
+    for one in talking:
+        one.disabled = True
+    try:
+        yield
+    finally:
+        for one in talking:
+            one.disabled = False
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
 
 
 async def consigned(pages: Pages) -> tuple[str, str]:
@@ -210,9 +215,9 @@ async def test_token_that_opens_nothing(store: Store) -> None:
         assert len(set(answers)) == 1
 
 
-async def test_guessing_is_noticed(store: Store, logs: None, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_guessing_is_noticed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Who tries many tokens must be asked to wait, the log must say so once a minute, and a good token still opens."""
-    async with running_pages(store) as pages:
+    async with written_logs(), running_pages(store) as pages:
         path = await pages.short_stock()
         before = counts().get("tracking.missed", 0)
         statuses = [(await pages.http.get(f"/t/{number:022d}")).status_code for number in range(MISSES_MAX + 5)]
@@ -221,15 +226,15 @@ async def test_guessing_is_noticed(store: Store, logs: None, capsys: pytest.Capt
         assert (await pages.http.get(path)).status_code == 200
         pages.clock.turn(61)
         assert (await pages.http.get(f"/t/{1:022d}")).status_code == 404
-    guesses = Guesses()
-    for number in range(1000):
-        guesses.missed(str(number), NOON)
+        guesses = Guesses()
+        for number in range(1000):
+            guesses.missed(str(number), NOON)
     assert capsys.readouterr().err.count("somebody guesses") == 1
 
 
-async def test_token_reaches_no_log(store: Store, logs: None, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_token_reaches_no_log(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither token nor what people write may stand in a log line, whatever goes wrong."""
-    async with running_pages(store) as pages:
+    async with written_logs(), running_pages(store) as pages:
         path = await pages.short_stock()
         version = await pages.version()
         pages.failures += [IntakeBusy("busy"), RuntimeError("broken")]

@@ -16,6 +16,7 @@ from orderbell.app.customer_pages import CustomerPages
 from orderbell.app.explaining import Explainer
 from orderbell.app.hearing import Submit
 from orderbell.app.providers import ProviderSpec
+from orderbell.app.telling import StoryTeller
 from orderbell.app.trials import Trying
 from orderbell.app.webhooks import Examiner, open_client
 from orderbell.channels.protocol import Channel
@@ -46,10 +47,13 @@ from orderbell.web.api.messages import message_routes
 from orderbell.web.api.orders import order_routes
 from orderbell.web.api.playbooks import playbook_routes
 from orderbell.web.api_page import api_page_routes
+from orderbell.web.console.desk import Desk as ConsoleDesk
 from orderbell.web.console.drafting import drafting_pages
 from orderbell.web.console.glossary import glossary_pages
+from orderbell.web.console.live import Feed
 from orderbell.web.console.playbook import playbook_pages
 from orderbell.web.console.providers import provider_pages
+from orderbell.web.console.routes import console_routes
 from orderbell.web.console.trials import trial_pages
 from orderbell.web.console.webhooks import webhook_pages
 from orderbell.web.door import Door
@@ -117,6 +121,23 @@ class Front:
         """Where drafts of playbooks are tried on past orders; to be closed."""
         return Trying(self.store, self.desk, self.now)
 
+    @cached_property
+    def feed(self) -> Feed:
+        """What open overviews are told; to be run, and closed."""
+        return Feed(partial(Overview, self.store), self.now)
+
+    def console_desk(self) -> ConsoleDesk:
+        """What the pages of orders, people and messages work with."""
+        guests = self.pages.desk
+        return ConsoleDesk(
+            self.store, self.shelf_of, StoryTeller(), Trail(self.store, self.now), self.now, guests.link_of,
+            guests.tracking.corrections, self.pages.live, self.prices(), self.settings.public_url,
+        )  # fmt: skip
+
+    def prices(self) -> dict[str, int]:
+        """What a part of an SMS, or another message, costs by provider, in 1/1000 fen."""
+        return {name: channel.price_millifen for name, channel in self.channels.items()}
+
     def hook_desk(self) -> HookDesk:
         """Where webhooks are made and looked at."""
         examine = Examiner(open_client(self.settings))
@@ -160,7 +181,6 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
     """Routes for programs: each needs a key with the scope that it names."""
     people_of, shelf_of = front.people_of, front.shelf_of
     looking_of = partial(Looking, front.store)
-    prices = {name: channel.price_millifen for name, channel in front.channels.items()}
     return [
         *people_routes(people_of, shelf_of, front.now),
         replies_route(people_of, shelf_of, front.submit, front.now, busy=IntakeBusy),
@@ -168,7 +188,7 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
         *order_routes(looking_of, partial(Timeline, front.store), shelf_of),
         *message_routes(looking_of),
         *case_routes(looking_of),
-        *figure_routes(partial(Overview, front.store), shelf_of, front.zone_of, prices, front.now),
+        *figure_routes(partial(Overview, front.store), shelf_of, front.zone_of, front.prices(), front.now),
         *front.pages.api(),
         *playbook_routes(front.desk, Preview),
         *hook_routes(front.hook_desk()),
@@ -187,6 +207,7 @@ def _public(front: Front, door: Door) -> list[ControllerRouterHandler]:
 def _console(front: Front, door: Door) -> list[ControllerRouterHandler]:
     """Pages for people who are signed in."""
     return [
+        *console_routes(front.console_desk(), front.feed),
         *switching_routes(door),
         *my_account_routes(door),
         *settings_routes(door, Brands(front.store), front.store.pool),

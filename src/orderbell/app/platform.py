@@ -50,6 +50,7 @@ from orderbell.store.pulse import Rollup
 from orderbell.store.sharing import SharedByAll
 from orderbell.store.templates import Templates
 from orderbell.store.tenants import add_tenant
+from orderbell.web.console.live import Feed
 from orderbell.web.metrics import Metrics, counted, metrics_routes
 from orderbell.web.site import create_site
 from orderbell.web.tracing import traced
@@ -200,6 +201,7 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metr
         platform.url = await stack.enter_async_context(serve)
     except OSError as problem:
         raise _port_taken("port", settings.host, settings.port, problem) from None
+    await stack.enter_async_context(_until_closed(front.feed))
     await stack.enter_async_context(_until_closed(front.pages))  # ends before the server waits for open streams
 
 
@@ -294,7 +296,7 @@ def _port_taken(setting: str, host: str, port: int, problem: OSError) -> Setting
 
 @asynccontextmanager
 async def _until_closed(
-    part: Intake | Timers | Dispatcher | Alerts | Webhooks | Rollup | CustomerPages,
+    part: Intake | Timers | Dispatcher | Alerts | Webhooks | Rollup | CustomerPages | Feed,
 ) -> AsyncIterator[None]:
     task = asyncio.create_task(part.run())
     try:

@@ -95,6 +95,16 @@ class Trying:
         found = _read(trial.result or b"").comparison
         return render_page(found, language_of(locale)) if found is not None else ""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs here."""
+        return bool(self._running)
+
+    async def finished(self) -> None:
+        """Wait until something that runs here has ended."""
+        if self._running:
+            await asyncio.wait(list(self._running), return_when=asyncio.FIRST_COMPLETED)
+
     async def close(self) -> None:
         """Stop what runs here."""
         for task in list(self._running):

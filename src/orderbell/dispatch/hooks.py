@@ -62,6 +62,7 @@ FAILURES_MIN: Final = 3
 
 REST_MAX: Final = timedelta(minutes=1)
 DETAIL_LENGTH_MAX: Final = 200
+CLOSE_WITHIN_S: Final = 2.0
 SUCCESSES: Final = range(200, 300)
 GONE: Final = 410
 
@@ -183,7 +184,7 @@ class Webhooks:
         return sum(await asyncio.gather(*tasks))
 
     async def run(self) -> None:
-        """Tell until `close`; what is under way then ends first, or is sent again by whoever is next."""
+        """Tell until `close`; what is under way may end then, or is sent again by whoever is next."""
         while not self._closing.is_set():
             found = 0
             try:
@@ -206,6 +207,8 @@ class Webhooks:
 
     async def _end(self) -> None:
         tasks = list(self._serving.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_WITHIN_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -241,7 +244,7 @@ class Webhooks:
         """Send what is due to one webhook, batch by batch; returns how many tries were made."""
         tried = 0
         try:
-            while self._lease.holds(worker) and not line.rests(self._now()):
+            while self._may_send(line, worker):
                 due = await self._outbox.due(key, self._now(), BATCH)
                 if due is None:
                     break
@@ -256,6 +259,9 @@ class Webhooks:
             line.rest_until = self._now() + REST_MAX
         return tried
 
+    def _may_send(self, line: _Line, worker: int) -> bool:
+        return self._lease.holds(worker) and not line.rests(self._now()) and not self._closing.is_set()
+
     async def _deliver(
         self, key: HookKey, line: _Line, worker: int, endpoint: Endpoint, due: Sequence[Delivery]
     ) -> int:
@@ -268,7 +274,7 @@ class Webhooks:
         writing: asyncio.Task[None] | None = None
         try:
             while True:
-                free = self._lease.holds(worker) and not line.rests(self._now())
+                free = self._may_send(line, worker)
                 while free and len(running) < line.width and (one := _first(waiting, running.values())) is not None:
                     waiting.remove(one)
                     running[asyncio.create_task(self._try(line, endpoint, one))] = _about(one)

@@ -73,7 +73,8 @@ def redact(_logger: object, _method: str, record: MutableMapping[str, Any]) -> M
     """Mask phone numbers, mail addresses and keys in a log record, and spell control characters out."""
     for name, value in record.items():
         if name == "exception":
-            record[name] = mask(str(value))  # a traceback keeps its lines; JSON spells them out by itself
+            # A traceback keeps its lines, which JSON spells out by itself; Unicode's line ends it does not.
+            record[name] = "\n".join(map(_readable, mask(str(value)).split("\n")))
         else:
             record[name] = _MASK if _HIDDEN_NAME.search(name) else _clean(value)
     return record
@@ -88,13 +89,16 @@ def mask(text: str) -> str:
 
 def _clean(value: object) -> object:
     if isinstance(value, str):
-        text = mask(value)
-        return text if text.isprintable() else "".join(map(_spelled, text))
+        return _readable(mask(value))
     if isinstance(value, Mapping):
         return {key: _MASK if _HIDDEN_NAME.search(str(key)) else _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item) for item in value]
     return value if isinstance(value, bool | int | float | None) else _clean(str(value))
+
+
+def _readable(text: str) -> str:
+    return text if text.isprintable() else "".join(map(_spelled, text))
 
 
 def _spelled(character: str) -> str:

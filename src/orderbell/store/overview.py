@@ -22,7 +22,9 @@ NEWS_MAX: Final = 200
 OVERLAP: Final = timedelta(seconds=5)
 """What is written at the same time becomes visible in any order; so long it is looked for again."""
 
-FIRST_NEWS: Final = timedelta(minutes=10)
+FIRST_NEWS: Final = (timedelta(minutes=1), timedelta(minutes=15), timedelta(hours=4))
+"""How far the first look goes back: further only where there was little."""
+
 NEWEST_MESSAGES_MAX: Final = 300
 
 _BEATS: Final = "SELECT slot, counted_at, body FROM pulse WHERE tenant = $1 AND slot >= $2 AND slot < $3"
@@ -31,7 +33,9 @@ _UNKNOWN: Final = "SELECT coalesce(sum(unknown), 0)::bigint FROM pulse WHERE ten
 _CENSUS: Final = "SELECT counted_at, body FROM census WHERE tenant = $1"
 _ANOMALIES: Final = "SELECT name, count(*) FROM anomaly WHERE tenant = $1 AND closed_at IS NULL GROUP BY 1"
 _RED: Final = """
-SELECT count(DISTINCT order_no) FROM anomaly WHERE tenant = $1 AND closed_at IS NULL AND name = ANY ($2::text[])
+SELECT count(*) FROM (
+    SELECT order_no FROM anomaly WHERE tenant = $1 AND closed_at IS NULL AND name = ANY ($2::text[]) GROUP BY 1
+) AS red
 """
 _CASES: Final = "SELECT owner, count(*) FROM cases WHERE tenant = $1 AND closed_at IS NULL GROUP BY 1"
 _STEPS: Final = """
@@ -125,9 +129,11 @@ class Marker(Struct, frozen=True):
     seen: frozenset[str]
 
 
-class _Case(Struct, frozen=True):
-    owner: str = ""
+class _Case(Struct, frozen=True, array_like=True):  # as `core.model.Case`
+    id: str = ""
+    anomaly: str = ""
     kind: str = ""
+    owner: str = ""
 
 
 class _Effect(Struct, frozen=True):
@@ -196,11 +202,15 @@ class Overview:
 
         Without a marker: what happened of late. A message is named when it leaves, if its news arose lately.
         """
-        since = after.at - OVERLAP if after is not None else now - FIRST_NEWS
+        backs = [now - after.at + OVERLAP] if after is not None else FIRST_NEWS
         seen = after.seen if after is not None else frozenset()
+        steps, sent = [], []
         async with self._store.connection() as connection, look(connection):
-            steps = await connection.fetch(_STEPS, self._tenant, since, now, NEWS_MAX)
-            sent = await connection.fetch(_SENT, self._tenant, since, now, NEWEST_MESSAGES_MAX)
+            for back in backs:
+                steps = await connection.fetch(_STEPS, self._tenant, now - back, now, NEWS_MAX)
+                sent = await connection.fetch(_SENT, self._tenant, now - back, now, NEWEST_MESSAGES_MAX)
+                if len(steps) + len(sent) >= limit:
+                    break
         found: list[Happening] = []
         keys: set[str] = set()
         for at, order_no, version, kind, source, event_id, _verdict, stage, decision in steps:

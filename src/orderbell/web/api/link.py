@@ -76,8 +76,9 @@ def link_routes(
         responses={200: ResponseSpec(Corrections, generate_examples=False, description="The addresses, in clear")},
     )  # fmt: skip
     async def list_corrections(tenant: NamedDependency[str], order_no: FromPath[str]) -> Response[bytes]:
-        found = await tracking.corrections(tenant, order_no) if _is_order_no(order_no) else []
-        return _answer(Corrections(found))
+        if not _is_order_no(order_no) or await tracking.page(tenant, order_no) is None:
+            say_no(404, "unknown_order", "No such order", "there is no order of this number")
+        return _answer(Corrections(await tracking.corrections(tenant, order_no)))
 
     @get(
         "/v1/metrics/links", summary="Count which links in messages are followed", tags=["metrics"],

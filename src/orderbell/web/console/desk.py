@@ -16,7 +16,7 @@ from orderbell.web.live import Live
 class Desk(Struct, frozen=True):
     """What the pages work with.
 
-    `page_of` hands out the address of the customer's page of a tenant, an order and a contact ('' is the principal),
+    `page_of` hands out the address of the customer's page of a tenant, an order and a role ('' is the principal's),
     `corrections_of` tells what people wrote there; None where the installation has no such pages. `live` wakes pages
     of orders, by tenant and number; without it they are reloaded by hand. `price_millifen` is what a part of an SMS, or
     another message, costs by provider, in 1/1000 fen; `public_url` where the site is reached, where that is known.

@@ -44,6 +44,7 @@ _RETRY_MS: Final = 5000
 
 log = structlog.get_logger()
 
+
 class Listener:
     """One open page: what it has been told, and what waits to be told."""
 

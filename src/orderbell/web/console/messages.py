@@ -152,5 +152,3 @@ async def _exported(
         if not page.next or count >= EXPORTED_MAX:
             return
         page = await looking.messages(wanted, page.next, EXPORT_ROWS)
-
-

@@ -121,5 +121,3 @@ def _by_slot(figures: Figures, view: View) -> Sequence[tuple[str, int]]:
         begin = last - timedelta(minutes=len(counts) - max(end - SLOT_MINUTES, 0) - 1)
         rows.append((_clock(begin, view), sum(counts[max(end - SLOT_MINUTES, 0) : end])))
     return rows
-
-

@@ -78,7 +78,9 @@ def people_pages(desk: Desk) -> list[ControllerRouterHandler]:
 
     @get("/console/person", opt={"right": "people:read"})
     async def show_person_by_query(
-        request: Request[Any, Any, Any], visitor: NamedDependency[Visitor], id: FromQuery[str] = ""  # noqa: A002 - the word in the address
+        request: Request[Any, Any, Any],
+        visitor: NamedDependency[Visitor],
+        id: FromQuery[str] = "",
     ) -> Response[str]:
         return await _page(desk, view_of(request, visitor), visitor, id)
 
@@ -120,9 +122,7 @@ async def _page(
         raise nothing_here("unknown_contact", "there is nobody of this id")
     orders = await Looking(desk.store, visitor.tenant).orders_of(name, "", ORDERS_SHOWN)
     stale = is_stale(contact, shelf, desk.now())
-    known = contact_view(
-        contact, await people.consents(name, CONSENTS_SHOWN), "stale" if stale else "unverified"
-    )
+    known = contact_view(contact, await people.consents(name, CONSENTS_SHOWN), "stale" if stale else "unverified")
     asked = view.query.get("show", "")
     chosen = asked if asked in SHOWS else "all"
     story = desk.stories.contact(dossier, shelf, view.locale)

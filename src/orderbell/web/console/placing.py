@@ -46,7 +46,7 @@ def _with_query(path: str, query: dict[str, str]) -> str:
     return f"{path}?{urlencode(said)}" if said else path
 
 
-_ADDRESSES: Final = {
+_ADDRESSES: Final[dict[str, Any]] = {
     "order_url": order_url, "person_url": person_url, "orders_url": orders_url, "messages_url": messages_url,
 }  # fmt: skip
 
