@@ -179,7 +179,7 @@ async def test_script_in_names_and_texts_is_shown_as_text(store: Store) -> None:
     """Names of stages, topics and texts are data: what looks like a script must never be one."""
     evil = (
         "name: retail\nextends: retail\nstages:\n"
-        f"  placed: {{says: {{en: '{EVIL}', zh-CN: '{EVIL}'}}}}\n"
+        f"  placed: {{says: {{en: '{EVIL}', zh-CN: '<b>'}}}}\n"
         f"note: '{EVIL}'\nwording:\n  en: {{texts: {{shipped: {{sms: ['{EVIL}']}}}}}}\n"
     )
     async with running_playbooks(store) as site:
@@ -237,7 +237,7 @@ async def test_trial_on_past_orders(store: Store) -> None:
         await site.tell("order.placed", "B1", tenant="other", people=people())
         await saved(site, DRAFT)
         page = await tried(site)
-        assert shows(page, "3 of 3 orders change", "This text was tried on past orders", "9 events")
+        assert shows(page, "3 of 3 orders (100 %) change", "This text was tried on past orders", "9 events")
         assert EVIL not in page
         assert page.index("trial-now") < page.index('id="activate"')
         report = await site.get("/console/playbook/retail/trial/report")

@@ -94,7 +94,8 @@ async def test_owner_ends_and_disables(store: Store) -> None:
         assert (await owner.post(f"{USERS}/{account}/sessions/{session.session}/end")).status_code == 303
         assert (await ann.get("/console/settings/account")).status_code == 303
         await ann.sign_in("ann")
-        assert (await ann.get(USERS)).status_code == 403
+        refused = await ann.get(USERS, accept="text/html", accept_language="zh")
+        assert (refused.status_code, "您的角色是“只看”" in refused.text) == (403, True)
         assert (await owner.post(f"{USERS}/{account}/role", {"role": "owner"})).status_code == 303
         assert (await ann.get(USERS)).status_code == 200
         assert (await ann.post(f"{USERS}/{account}/role", {"role": "viewer"})).status_code == 303

@@ -29,7 +29,7 @@ _HIDDEN_NAME = re.compile(
 _MAIL = re.compile(r"([\w.+-])[\w.+-]*@([\w-]+(\.[\w-]+)+)")
 # A mobile number of mainland China, perhaps with its country code, or any number in international form.
 _PHONE = re.compile(
-    r"(?<![0-9A-Za-z_.])((?:\+?86[ -]?)?1[3-9]\d)\d{4}(\d{4})(?![0-9A-Za-z_])"
+    r"(?<![0-9A-Za-z_.])((?:(?:\+|00)?86[ -]?)?1[3-9]\d)[ -]?\d{4}[ -]?(\d{4})(?![0-9A-Za-z_])"
     r"|(?<![0-9A-Za-z_])(\+\d{3})\d{3,10}(\d{2})(?![0-9A-Za-z_])"
 )
 _KEY = re.compile(r"\b(ob|sk|ak|key)_[A-Za-z0-9_-]{12,}")

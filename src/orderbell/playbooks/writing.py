@@ -17,9 +17,10 @@ _DUMPER = yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDumper
 
 
 class DiffLine(Struct, frozen=True):
-    """A line of a difference: taken away, added, the same on both sides, or a gap between two places.
+    """A line of a difference: taken away, added, or the same on both sides; a gap begins each place.
 
-    `old` and `new` are the numbers of the line on either side, 0 where it is not there.
+    `old` and `new` are the numbers of the line on either side, 0 where it is not there. The text of a gap says where
+    in the tree the place is, such as `notices › shipped`.
     """
 
     kind: Literal["gone", "new", "same", "gap"]
@@ -43,9 +44,9 @@ def difference(old: str, new: str) -> list[DiffLine]:
 
 def _lines(old: list[str], new: list[str]) -> Iterator[DiffLine]:
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    for index, group in enumerate(matcher.get_grouped_opcodes(CONTEXT_LINES)):
-        if index:
-            yield DiffLine("gap", "")
+    for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
+        changed = next(found for found in group if found[0] != "equal")
+        yield DiffLine("gap", _where(old, changed[1]) if changed[1] < changed[2] else _where(new, changed[3]))
         for tag, old_from, old_to, new_from, new_to in group:
             if tag == "equal":
                 for step in range(old_to - old_from):
@@ -55,3 +56,20 @@ def _lines(old: list[str], new: list[str]) -> Iterator[DiffLine]:
                 yield DiffLine("gone", old[place], old=place + 1)
             for place in range(new_from, new_to):
                 yield DiffLine("new", new[place], new=place + 1)
+
+
+def _where(lines: list[str], place: int) -> str:
+    """The names above a line of YAML, from its indentation."""
+    names: list[str] = []
+    depth = _depth(lines[place])
+    for line in reversed(lines[:place]):
+        if _depth(line) < depth and line.rstrip().endswith(":"):
+            depth = _depth(line)
+            names.append(line.strip(" -'\":"))
+    return " › ".join(reversed(names))
+
+
+def _depth(line: str) -> float:
+    """How deep a line stands; items of a list stand between their name and what is below it."""
+    bare = line.lstrip(" ")
+    return len(line) - len(bare) + (0.5 if bare.startswith("- ") else 0)

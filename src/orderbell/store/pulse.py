@@ -78,7 +78,8 @@ SELECT m.tenant, m.channel, m.provider, m.status, count(*), coalesce(sum({_PARTS
 """
 # News that went out on several channels counts once, by the first that was taken.
 _TOLD: Final = f"""
-SELECT tenant, critical, (delay_s <= {IN_TIME_S})::boolean, floor(10 * ln(greatest(delay_s, 1)))::int, count(*)
+SELECT tenant, critical, delay_s <= {IN_TIME_S},
+    CASE WHEN delay_s IS NOT NULL THEN floor(10 * ln(greatest(delay_s, 1)))::int END, count(*)
 FROM (
     SELECT m.tenant, m.lane = 0 AS critical, bool_or(m.status IN ('queued', 'sending', 'unknown')) AS waits,
         extract(epoch FROM min(m.sending_at) FILTER (WHERE {_TAKEN}) - m.created_at)::float8 AS delay_s

@@ -20,6 +20,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from orderbell.web.access import is_named_by_litestar
+from orderbell.web.rendering import HALL, view_of
 from orderbell.web.rights import Visitor
 from orderbell.web.same_origin import SAFE_METHODS, refuse_foreign
 
@@ -61,8 +62,7 @@ def signed_in(handlers: Sequence[ControllerRouterHandler], sessions: VisitorOf, 
         if visitor is None:
             raise SignInFirst(_next_path(connection))
         if not visitor.may(right):
-            extra = {"reason": "missing_right", "title": "Not yours to do"}
-            raise HTTPException(detail=f"your role has no right to this ({right})", status_code=403, extra=extra)
+            raise _no_right(connection, visitor, right)
         connection.scope["state"][_VISITOR] = visitor
 
     async def visitor(request: Request[Any, Any, Any]) -> Visitor:
@@ -77,6 +77,14 @@ def signed_in(handlers: Sequence[ControllerRouterHandler], sessions: VisitorOf, 
         exception_handlers={SignInFirst: _send_to_sign_in},
         include_in_schema=False,
     )
+
+
+def _no_right(connection: ASGIConnection[Any, Any, Any, Any], visitor: Visitor, right: str) -> HTTPException:
+    detail = f"your role has no right to this ({right})"
+    if HALL in connection.app.state:
+        view = view_of(Request(connection.scope), visitor)
+        detail = view.say("signin.missing_right", role=view.say(f"settings.role_{visitor.role}"))
+    return HTTPException(detail=detail, status_code=403, extra={"reason": "missing_right", "title": "Not yours to do"})
 
 
 def own_path(wanted: str) -> str:

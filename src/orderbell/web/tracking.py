@@ -26,8 +26,8 @@ from orderbell.store.tracking import PAGE_SOURCE
 from orderbell.web.customer import (
     FORM_BYTES_MAX,
     HEADERS,
-    GuestDesk,
     Guest,
+    GuestDesk,
     NotHere,
     TooOften,
     first,

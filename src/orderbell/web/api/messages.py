@@ -24,15 +24,23 @@ from orderbell.store.lines import (
 )  # fmt: skip
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
-from orderbell.web.api.orders import LookingOf, Name
-from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, moment_parameter, read_cursor, read_moment
+from orderbell.web.api.orders import LookingOf
+from orderbell.web.api.paging import (
+    LIMIT_USUAL,
+    After,
+    Limit,
+    moment_parameter,
+    read_cursor,
+    read_moment,
+    text_parameter,
+)
 
 AnyChannel = Literal["", "sms", "email", "push", "wechat", "inbox"]
 assert set(get_args(AnyChannel)) == {"", *get_args(ChannelName)}  # noqa: S101 - a parameter needs the plain list
 
-Order = Annotated[Name, QueryParameter(description="The order that they are about.")]
-Person = Annotated[Name, QueryParameter(description="The id of the contact that they are for.")]
-Topic = Annotated[Name, QueryParameter(description="What they are about, such as `shipped`.")]
+Order = Annotated[str, text_parameter("The order that they are about.")]
+Person = Annotated[str, text_parameter("The id of the contact that they are for.")]
+Topic = Annotated[str, text_parameter("What they are about, such as `shipped`.")]
 
 
 class NoticePage(Struct, frozen=True):
@@ -92,7 +100,7 @@ def message_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
         at_state: Annotated[MessageState, QueryParameter(name="state", description="What came of them.")] = "",
         channel: FromQuery[AnyChannel] = "",
         topic: Topic = "",
-        provider: Annotated[Name, QueryParameter(description="The provider that carried them last.")] = "",
+        provider: Annotated[str, text_parameter("The provider that carried them last.")] = "",
         order_no: Order = "",
         contact: Person = "",
         created_from: Annotated[str | None, moment_parameter("created_from", "The news arose then or later.")] = None,

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, NoReturn
 
 from litestar import get
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, PathParameter, QueryParameter
+from litestar.params import FromQuery, PathParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -25,12 +25,23 @@ from orderbell.store.timeline import Timeline
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
 from orderbell.web.api.effects import Step, step_of
-from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, moment_parameter, read_cursor, read_moment
+from orderbell.web.api.paging import (
+    LIMIT_USUAL,
+    After,
+    Limit,
+    moment_parameter,
+    read_cursor,
+    read_moment,
+    text_parameter,
+)
 from orderbell.web.console.standing import sentence_of, standing_of
 from orderbell.web.people import masked
 
-TEXT_LENGTH_MAX: Final = 100
 _LOCALES: Final = ("zh-CN", "en")
+
+_TEXT: Final = (
+    "An order number or how one begins, or at least the last four digits of the phone of somebody in the order."
+)
 
 LookingOf = Callable[[str], Looking]
 """Lists and searches of a tenant."""
@@ -44,7 +55,6 @@ ShelfOf = Callable[[str], Awaitable[Shelf]]
 OrderNo = Annotated[
     str, PathParameter(description="The order number, as the shop tells it.", max_length=ORDER_NO_MAX, min_length=1)
 ]
-Name = Annotated[str, QueryParameter(max_length=TEXT_LENGTH_MAX)]
 
 
 class OrderSummary(Struct, frozen=True):
@@ -182,18 +192,11 @@ def order_routes(looking_of: LookingOf, timeline_of: TimelineOf, shelf_of: Shelf
     async def list_orders(
         tenant: NamedDependency[str],
         *,
-        text: Annotated[
-            str,
-            QueryParameter(
-                description="An order number or how one begins, or at least the last four digits of the phone of "
-                "somebody in the order.",
-                max_length=TEXT_LENGTH_MAX,
-            ),
-        ] = "",
-        stage: Annotated[Name, QueryParameter(description="The stage where they stand.")] = "",
+        text: Annotated[str, text_parameter(_TEXT)] = "",
+        stage: Annotated[str, text_parameter("The stage where they stand.")] = "",
         light: FromQuery[Literal["", "red", "yellow", "green"]] = "",
-        anomaly: Annotated[Name, QueryParameter(description="The name of an anomaly that is open.")] = "",
-        playbook: Annotated[Name, QueryParameter(description="The playbook that they follow.")] = "",
+        anomaly: Annotated[str, text_parameter("The name of an anomaly that is open.")] = "",
+        playbook: Annotated[str, text_parameter("The playbook that they follow.")] = "",
         opened_from: Annotated[str | None, moment_parameter("opened_from", "Opened then or later.")] = None,
         opened_until: Annotated[str | None, moment_parameter("opened_until", "Opened before.")] = None,
         after: After = "",

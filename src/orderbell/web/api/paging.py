@@ -22,6 +22,7 @@ from orderbell.web.access import say_no
 LIMIT_MAX: Final = 200
 LIMIT_USUAL: Final = 50
 CURSOR_LENGTH_MAX: Final = 500
+TEXT_LENGTH_MAX: Final = 100
 
 After: TypeAlias = Annotated[
     str,
@@ -31,6 +32,11 @@ After: TypeAlias = Annotated[
 
 Limit: TypeAlias = Annotated[int, QueryParameter(description="How many items a page has at most.", ge=1, le=LIMIT_MAX)]
 """The length of a page, as a parameter of a handler: `limit: Limit = LIMIT_USUAL`."""
+
+
+def text_parameter(description: str) -> Any:  # noqa: ANN401 - what a handler's annotation holds
+    """The parameter of a name or another short text, which may be empty."""
+    return QueryParameter(description=description, max_length=TEXT_LENGTH_MAX)
 
 
 def moment_parameter(name: str, description: str) -> Any:  # noqa: ANN401 - what a handler's annotation holds

@@ -309,7 +309,7 @@ def _version_line(one: Activation) -> VersionLine:
 
 
 def _unified(old: Version, new: Version) -> str:
-    signs = {"gone": "-", "new": "+", "same": " ", "gap": "@@"}
+    signs = {"gone": "-", "new": "+", "same": " ", "gap": "@@ "}
     found = difference(as_yaml(old.spec, old.wordings), as_yaml(new.spec, new.wordings))
     return "\n".join(signs[line.kind] + line.text for line in found)
 
