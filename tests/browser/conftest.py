@@ -83,7 +83,7 @@ async def open_window(browser: "Browser", premises: Premises, look: str, tmp_pat
         opened.append(window)
         await window.watch()
         if name:
-            await window.sign_in(name)
+            await window.enter(await premises.ticket(name))
         return window
 
     yield open_one

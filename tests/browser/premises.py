@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import httpx
 import msgspec
 
+from orderbell.app.accounts import make_ticket
 from orderbell.app.platform import Platform, open_platform
 from orderbell.app.shop import Story, tell_stories
 from orderbell.app.virtual import VirtualHost
@@ -26,6 +28,7 @@ from orderbell.store.accounts import Accounts, Role
 from orderbell.store.keys import create_key
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant
+from orderbell.store.tracking import Tracking
 from orderbell.web.passwords import Passwords
 from tests.database import VAULT
 
@@ -56,6 +59,24 @@ class Premises:
     def store(self) -> Store:
         """The database."""
         return self.platform.store
+
+    async def ticket(self, name: str) -> str:
+        """The path of a link that signs one of the staff in, once: no throttle, and no password to be hashed."""
+        return await make_ticket(self.store, TENANT, name, role=STAFF[name])
+
+    async def tell(self, order_no: str, *events: tuple[str, dict[str, Any]]) -> None:
+        """Bring events in as a shop does: types with their data."""
+        told = [
+            {"id": f"{order_no}/{place}", "source": "browser", "subject": order_no, "type": kind, "data": data}
+            for place, (kind, data) in enumerate(events)
+        ]
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30) as http:
+            answer = await http.post("/v1/events", json=told, headers={"authorization": f"Bearer {self.key}"})
+        assert answer.json()["accepted"] == len(events), answer.text
+
+    async def page_of(self, order_no: str) -> str:
+        """The path of the customer's page of an order."""
+        return f"/t/{await Tracking(self.store).token_for(TENANT, order_no, datetime.now(UTC))}"
 
     async def order_with(self, anomaly: str = "", playbook: str = "") -> str:
         """An order in which something opened, or any of a playbook; the newest."""

@@ -10,7 +10,6 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, Response, expect
 
-from tests.browser.premises import PASSWORD
 from tests.house.tree import ROOT
 
 PICTURES: Final = "ORDERBELL_PICTURES"
@@ -77,13 +76,16 @@ class Window:
         if answer is None or answer.status != status:
             pytest.fail(f"{path}: {answer.status if answer is not None else 'no answer'}")
 
-    async def sign_in(self, name: str) -> None:
-        """Sign in by the form."""
-        await self.go("/sign-in")
-        await self.page.fill("input[name=name]", name)
-        await self.page.fill("input[name=password]", PASSWORD)
-        await self.page.click("form button:not([type=button])")
+    async def enter(self, path: str) -> None:
+        """Come in by a one-time link."""
+        await self.go(path)
+        await self.press("main form button")
         await self.page.wait_for_url("**/console**")
+
+    async def press(self, button: str) -> None:
+        """Press a button or follow a link, and wait for the page that comes."""
+        async with self.page.expect_navigation(wait_until="load"):
+            await self.page.locator(button).first.click()
 
     async def check(self, name: str = "", *, ignored: Sequence[str] = ()) -> None:
         """Find fault with the page as it stands, and take a picture of it under this name."""

@@ -47,7 +47,8 @@ class CustomerPages:
         now: Clock,
     ) -> None:
         tracking = Tracking(store)
-        self.links, self.live = Links(store), Live[OrderKey](tracking.order_versions)
+        self.links = Links(store)
+        self.live = Live[OrderKey](tracking.order_versions, trusted_hops=settings.trusted_hops)
         self.desk = GuestDesk(
             tracking, partial(People, store), shelf_of, Brands(store).brand_of, submit, Throttle(store, now), self.live,
             now, settings.public_url, settings.trusted_hops,

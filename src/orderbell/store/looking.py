@@ -82,7 +82,7 @@ class Looking:
 
     Every method raises DatabaseUnavailable when PostgreSQL does not answer within five seconds, and those that take
     a cursor (`after`) raise ValueError `cursor` for one that nobody here has made. `limit` is kept between 1 and
-    `pages.LIMIT_MAX`.
+    `pages.LIMIT_MAX`; a page may hold less and still have a next one.
     """
 
     def __init__(self, store: Store, tenant: str) -> None:
@@ -310,10 +310,12 @@ class Looking:
         ask = Ask(self._tenant, moment(spot[0]), spot[1], spot[2])
         named = f"a.name = {ask.put(quest.anomaly)}" if quest.anomaly else "true"
         query = sql.TROUBLED_ORDERS.format(
-            named=named, older_named=named.replace("a.", "b."), steps=ask.put(STEPS_MAX), limit=ask.put(limit + 1),
+            named=named, steps=ask.put(STEPS_MAX), limit=ask.put(limit + 1),
             wanted=ask.all_of(sql.OF_ORDER, {**quest.wanted, "anomaly": ""}),
         )  # fmt: skip
         portion = _portion(await connection.fetch(query, *ask.values), limit)
+        if not quest.anomaly:
+            portion = replace(portion, found=[row for row in portion.found if _leads(row)])
         if portion.more:
             return portion
         ask = Ask(self._tenant, moment(spot[0]), spot[1], spot[2])
@@ -455,6 +457,13 @@ def _stopped(portion: _Portion, last: asyncpg.Record | None) -> _Portion:
     return (
         portion if last is None else replace(portion, last=_spot_of(last), more=True, looked_back_to=last["opened_at"])
     )
+
+
+def _leads(row: asyncpg.Record) -> bool:
+    """Whether an order is listed by this anomaly: by its oldest, so one more that opens meanwhile moves it nowhere."""
+    open_now = [(one.opened_at, one.name) for one in decode_order(row["state"]).anomalies]
+    own = (row["opened_at"], row["name"])
+    return own not in open_now or own == min(open_now)
 
 
 def _spot_of(row: asyncpg.Record) -> _Spot:

@@ -38,17 +38,13 @@ WHERE o.tenant = $1 AND (o.opened_at, o.order_no) < ($2, $3) AND {window}
 ORDER BY o.opened_at DESC, o.order_no DESC OFFSET {steps} - 1 LIMIT 1
 """
 
-# An order stands at the oldest of its open anomalies: one more that opens meanwhile moves it nowhere.
 TROUBLED_ORDERS: Final = """
 SELECT a.opened_at, a.order_no, a.name, o.light, o.state FROM (
     SELECT a.* FROM anomaly a
     WHERE a.tenant = $1 AND a.closed_at IS NULL AND (a.opened_at, a.order_no, a.name) < ($2, $3, $4) AND {named}
     ORDER BY a.opened_at DESC, a.order_no DESC, a.name DESC LIMIT {steps}
 ) a JOIN orders o ON o.tenant = $1 AND o.order_no = a.order_no
-WHERE {wanted} AND NOT EXISTS (
-    SELECT FROM anomaly b WHERE b.tenant = $1 AND b.order_no = a.order_no AND b.closed_at IS NULL
-        AND (b.opened_at, b.name) < (a.opened_at, a.name) AND {older_named}
-) ORDER BY a.opened_at DESC, a.order_no DESC, a.name DESC LIMIT {limit}
+WHERE {wanted} ORDER BY a.opened_at DESC, a.order_no DESC, a.name DESC LIMIT {limit}
 """
 LAST_OF_TROUBLED: Final = """
 SELECT a.opened_at, a.order_no, a.name FROM anomaly a

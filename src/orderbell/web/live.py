@@ -24,6 +24,7 @@ from litestar.response import Stream
 
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count
+from orderbell.web.client_address import client_address
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -61,6 +62,7 @@ class Live(Generic[Key]):
         heartbeat_s: After how long a silence a comment is sent.
         streams_max: How many pages may be open at once.
         streams_of_one_max: How many of them for one address.
+        trusted_hops: How many proxies of ours stand in front of this site.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Live(Generic[Key]):
         heartbeat_s: float = HEARTBEAT_S,
         streams_max: int = STREAMS_MAX,
         streams_of_one_max: int = STREAMS_OF_ONE_MAX,
+        trusted_hops: int = 0,
     ) -> None:
         self._versions, self._every_s, self._heartbeat_s = versions, every_s, heartbeat_s
         self._streams_max, self._streams_of_one_max = streams_max, streams_of_one_max
+        self._trusted_hops = trusted_hops
         self._streams: set[OpenPage[Key]] = set()
         self._of_one: Counter[str] = Counter()
         self._closing = asyncio.Event()
@@ -125,7 +129,7 @@ class Live(Generic[Key]):
         Raises:
             HTTPException: 503 with `Retry-After` where too many pages are open.
         """
-        address = request.client.host if request.client is not None else ""
+        address = client_address(request, self._trusted_hops)
         self._check_room(address)
         stream = OpenPage(keys, address)
         stream.known = dict(await self._versions(list(stream.keys)))

@@ -127,3 +127,70 @@ FIGURES: Final[Json] = {
     "all": {"count": 10, "share": 0.9, "median_minutes": 1.1, "p95_minutes": 4.2}, "cost_fen": 45.0, "opt_outs": 0,
     "unknown": 0,
 }  # fmt: skip
+PAGE_LINK: Final[Json] = {"url": "https://bell.example/t/ROL3ron3zfMESDDfCyXOtC"}
+CORRECTIONS: Final[Json] = {
+    "corrections": [
+        {"id": "019cae6b8928dd2e736df491d1377868", "contact": _CONTACT, "text": "请送到南门传达室", "made_at": _AT}
+    ]
+}  # fmt: skip
+LINK_RATES: Final[Json] = {
+    "since": "2026-01-31T12:00:08Z",
+    "rates": [{"topic": "shipped", "channel": "email", "sent": 120, "clicked": 54, "opened": 61}],
+}  # fmt: skip
+
+_VERSION, _OLD = "b4b8c845cb52", "0f3cb68ab8de"
+_YAML: Final = "name: retail\nextends: base\nprincipal: buyer\nstages:\n  placed: {next_update: 30m}\n"
+PLAYBOOKS: Final[Json] = {
+    "playbooks": [
+        {"name": "retail", "version": _VERSION, "source": "shipped", "default": True, "stage_count": 10,
+         "topic_count": 28}
+    ]
+}  # fmt: skip
+PLAYBOOK: Final[Json] = {
+    "name": "retail", "version": _VERSION, "source": "own", "default": True,
+    "spec": {"name": "retail", "principal": "buyer", "stages": {"placed": {"next_update": "30m"}}}, "yaml": _YAML,
+}  # fmt: skip
+VERSIONS: Final[Json] = {
+    "current": _VERSION,
+    "versions": [
+        {"number": 2, "version": _VERSION, "follows": False, "activated_at": _AT, "actor": "user:lin"},
+    ],
+}  # fmt: skip
+VERSION: Final[Json] = {"name": "retail", "version": _VERSION, "source": _YAML, "yaml": _YAML}
+DIFF: Final[Json] = {
+    "old": _OLD, "new": _VERSION,
+    "diff": "--- 0f3cb68ab8de\n+++ b4b8c845cb52\n@@ -5 +5 @@\n-    next_update: 30m\n+    next_update: 1h\n",
+}  # fmt: skip
+TEXTS: Final[Json] = {
+    "texts": [
+        {
+            "topic": "shipped", "locale": "en", "channel": "sms", "tone": "calm", "newcomer": False, "variant": 1,
+            "variant_count": 3, "last": False, "chosen": True, "own": True,
+            "sample": {
+                "text": "OrderBell: Order 20261111-0087 is on its way with SF Express, expected on 14 Nov.",
+                "subject": "", "units": 81, "units_max": 160, "parts": 1, "alphabet": "GSM-7",
+            },
+            "worst": {
+                "text": "OrderBell: Order [~][~][~][~] is on its way with Transcontinent.., expected on 28 Jan.",
+                "subject": "", "units": 146, "units_max": 160, "parts": 1, "alphabet": "GSM-7",
+            },
+            "slots": [{"name": "order_no", "kind": "code", "units_max": 36}], "opt_out": "",
+            "about": {
+                "to": ["buyer"], "category": "progress", "mandatory": False, "marketing": False, "lane": "service",
+                "within": "10m", "wait": "1m", "valid_for": "1d", "level": "normal",
+                "channels": ["push", "wechat", "sms", "inbox"], "also": [], "fallback": True,
+                "covers": ["payment_received"], "after": [], "tiers": {},
+            },
+        }
+    ]
+}  # fmt: skip
+DRAFT: Final[Json] = {"text": _YAML}
+LINTED: Final[Json] = {
+    "ok": False, "name": "", "version": "",
+    "problems": [
+        {"line": 39, "where": "deadlines.payment_unpaid.in", "message": "there is no stage 'placd'",
+         "remedy": "use one of: placed, paid", "file": ""}
+    ],
+}  # fmt: skip
+ACTIVATE: Final[Json] = {"text": _YAML, "expected_version": _OLD}
+ACTIVATED: Final[Json] = {"name": "retail", "version": _VERSION, "changed": True, "number": 3}

@@ -160,7 +160,7 @@ def _reading(desk: HookDesk) -> list[ControllerRouterHandler]:
     async def list_deliveries(
         tenant: NamedDependency[str],
         hook: HookId,
-        limit: Annotated[int, QueryParameter(ge=1, le=DELIVERIES_MAX)] = 50,
+        limit: Annotated[int, QueryParameter(description="How many at most.", ge=1, le=DELIVERIES_MAX)] = 50,
     ) -> DeliveryList:
         """What a webhook heard lately or is to hear, the newest first; kept for 7 days."""
         with _refusing():

@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, FromQuery
+from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -19,6 +19,9 @@ from orderbell.store.links import Links, OpenRate
 from orderbell.store.tracking import Correction, Tracking
 from orderbell.store.trail import Trail
 from orderbell.web.access import say_no
+from orderbell.web.api import examples
+from orderbell.web.api.orders import OrderNo
+from orderbell.web.api.paging import text_parameter
 
 DAYS_MAX: Final = 90
 ROLE_LENGTH_MAX: Final = 200
@@ -53,16 +56,17 @@ def link_routes(
 
     @post(
         "/v1/orders/{order_no:str}/link", summary="Get the address of the customer's page", tags=["orders"],
-        opt={"right": "links:write"}, status_code=200,
+        opt={"right": "links:write", "example": examples.PAGE_LINK}, status_code=200,
         responses={200: ResponseSpec(PageLink, generate_examples=False, description="The address")},
     )  # fmt: skip
     async def make_page_link(
         tenant: NamedDependency[str],
         caller: NamedDependency[ApiCaller],
         request: Request[Any, Any, Any],
-        order_no: FromPath[str],
-        role: FromQuery[str] = "",
+        order_no: OrderNo,
+        role: Annotated[str, text_parameter("Whose page, by role; else that of the customer.")] = "",
     ) -> Response[bytes]:
+        """The address for one person in an order; it stays the same, and whoever has it may see the page."""
         known = _is_order_no(order_no) and len(role) <= ROLE_LENGTH_MAX and role.isprintable()
         url = await link_of(tenant, order_no, role) if known else ""
         if not url:
@@ -72,22 +76,25 @@ def link_routes(
 
     @get(
         "/v1/orders/{order_no:str}/corrections", summary="List addresses that customers put right", tags=["orders"],
-        opt={"right": "people:read"},
+        opt={"right": "people:read", "example": examples.CORRECTIONS},
         responses={200: ResponseSpec(Corrections, generate_examples=False, description="The addresses, in clear")},
     )  # fmt: skip
-    async def list_corrections(tenant: NamedDependency[str], order_no: FromPath[str]) -> Response[bytes]:
+    async def list_corrections(tenant: NamedDependency[str], order_no: OrderNo) -> Response[bytes]:
+        """What customers wrote into the form for addresses on their page, in clear, the newest first."""
         if not _is_order_no(order_no) or await tracking.page(tenant, order_no) is None:
             say_no(404, "unknown_order", "No such order", "there is no order of this number")
         return _answer(Corrections(await tracking.corrections(tenant, order_no)))
 
     @get(
         "/v1/metrics/links", summary="Count which links in messages are followed", tags=["metrics"],
-        opt={"right": "metrics:read"},
+        opt={"right": "metrics:read", "example": examples.LINK_RATES},
         responses={200: ResponseSpec(LinkRates, generate_examples=False, description="The counts")},
     )  # fmt: skip
-    async def show_link_rates(tenant: NamedDependency[str], days: FromQuery[int] = 30) -> Response[bytes]:
-        if not 1 <= days <= DAYS_MAX:
-            say_no(422, "wrong_value", "The request is refused", f"days: write 1 to {DAYS_MAX}", "days")
+    async def show_link_rates(
+        tenant: NamedDependency[str],
+        days: Annotated[int, QueryParameter(description="Of so many days.", ge=1, le=DAYS_MAX)] = 30,
+    ) -> Response[bytes]:
+        """By topic and channel: how many messages had a link, and how many of those links people followed."""
         since = now() - timedelta(days=days)
         return _answer(LinkRates(since, await links.open_rates(tenant, since)))
 

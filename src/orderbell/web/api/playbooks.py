@@ -7,7 +7,7 @@ Activating is compare-and-set (RFC 9110, 13.1.1): who activates names the versio
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -15,7 +15,7 @@ from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import JSONBody, PathParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -25,6 +25,8 @@ from orderbell.playbooks.writing import as_yaml, difference
 from orderbell.store.activation import Activation, Version
 from orderbell.store.keys import ApiCaller
 from orderbell.web.access import say_no
+from orderbell.web.api import examples
+from orderbell.web.api.paging import text_parameter
 from orderbell.web.playbook_desk import PlaybookDesk, Refusal, TextsUnknown, source_of
 
 READ: Final = {"right": "playbooks:read"}
@@ -33,6 +35,7 @@ PROBLEMS_MAX: Final = 200
 """Faults that an answer lists; whoever has more reads the first of them."""
 
 Source = Literal["shipped", "file", "own"]
+Name = Annotated[str, PathParameter(description="The name of the playbook, such as retail.", min_length=1)]
 
 
 class PlaybookLine(Struct, frozen=True):
@@ -155,8 +158,12 @@ def playbook_routes(desk: PlaybookDesk, text: type[Struct]) -> Sequence[Controll
 
 
 def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHandler]:
-    @get("/v1/playbooks", summary="List the playbooks that count", tags=["playbooks"], opt=READ)
+    @get(
+        "/v1/playbooks", summary="List the playbooks that count", tags=["playbooks"],
+        opt={**READ, "example": examples.PLAYBOOKS},
+    )  # fmt: skip
     async def list_playbooks(tenant: NamedDependency[str]) -> PlaybookList:
+        """The playbooks that decide what happens now, each with the version that counts."""
         shelf = desk.shelf(tenant)
         return PlaybookList([
             PlaybookLine(
@@ -166,8 +173,12 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
             for name, found in shelf.playbooks.items()
         ])  # fmt: skip
 
-    @get("/v1/playbooks/{name:str}", summary="Show a playbook as it counts", tags=["playbooks"], opt=READ)
-    async def show_playbook(tenant: NamedDependency[str], name: FromPath[str]) -> Response[PlaybookView]:
+    @get(
+        "/v1/playbooks/{name:str}", summary="Show a playbook as it counts", tags=["playbooks"],
+        opt={**READ, "example": examples.PLAYBOOK},
+    )  # fmt: skip
+    async def show_playbook(tenant: NamedDependency[str], name: Name) -> Response[PlaybookView]:
+        """Its rules and its words; `ETag` holds the version, for `If-Match` when another is activated."""
         found = _counting(desk, tenant, name)
         wordings = {locale: words.spec for locale, words in found.wording.items()}
         whole = await asyncio.to_thread(as_yaml, found.spec, wordings)
@@ -177,21 +188,39 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
         )  # fmt: skip
         return Response(view, headers={"ETag": f'"{found.version}"', "Cache-Control": "no-store"})
 
-    @get("/v1/playbooks/{name:str}/versions", summary="List what counted, and since when", tags=["playbooks"], opt=READ)
-    async def list_versions(tenant: NamedDependency[str], name: FromPath[str]) -> VersionList:
+    @get(
+        "/v1/playbooks/{name:str}/versions", summary="List what counted, and since when", tags=["playbooks"],
+        opt={**READ, "example": examples.VERSIONS},
+    )  # fmt: skip
+    async def list_versions(tenant: NamedDependency[str], name: Name) -> VersionList:
+        """Every activation, the newest first, and by whom."""
         found = _counting(desk, tenant, name)
         return VersionList(found.version, [_version_line(one) for one in await desk.of(tenant).history(name)])
 
-    @get("/v1/playbooks/{name:str}/versions/{version:str}", summary="Show a version", tags=["playbooks"], opt=READ)
-    async def show_version(tenant: NamedDependency[str], name: FromPath[str], version: FromPath[str]) -> VersionView:
+    @get(
+        "/v1/playbooks/{name:str}/versions/{version:str}", summary="Show a version", tags=["playbooks"],
+        opt={**READ, "example": examples.VERSION},
+    )  # fmt: skip
+    async def show_version(
+        tenant: NamedDependency[str], name: Name,
+        version: Annotated[str, PathParameter(description="A version that counts or counted.", min_length=1)],
+    ) -> VersionView:  # fmt: skip
+        """What a person wrote, and all that came of it."""
         found = await _kept(desk, tenant, name, version)
         whole = await asyncio.to_thread(as_yaml, found.spec, found.wordings)
         return VersionView(name, found.version, found.source, whole)
 
-    @get("/v1/playbooks/{name:str}/diff", summary="Compare two versions", tags=["playbooks"], opt=READ)
+    @get(
+        "/v1/playbooks/{name:str}/diff", summary="Compare two versions", tags=["playbooks"],
+        opt={**READ, "example": examples.DIFF},
+    )  # fmt: skip
     async def compare_versions(
-        tenant: NamedDependency[str], name: FromPath[str], old: FromQuery[str] = "", new: FromQuery[str] = ""
+        tenant: NamedDependency[str],
+        name: Name,
+        old: Annotated[str, text_parameter("A version; else the one that counts.")] = "",
+        new: Annotated[str, text_parameter("A version; else the one that counts.")] = "",
     ) -> DiffView:
+        """What differs, in the manner of `diff -u`."""
         current = _counting(desk, tenant, name).version
         sides = [await _kept(desk, tenant, name, one or current) for one in (old, new)]
         return DiffView(sides[0].version, sides[1].version, await asyncio.to_thread(_unified, *sides))
@@ -199,17 +228,19 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
     spec = ResponseSpec(_texts_of(text), generate_examples=False, description="Every text with its length")
 
     @get(
-        "/v1/playbooks/{name:str}/texts", summary="Show its texts with their lengths", tags=["playbooks"], opt=READ,
-        responses={200: spec},
+        "/v1/playbooks/{name:str}/texts", summary="Show its texts with their lengths", tags=["playbooks"],
+        opt={**READ, "example": examples.TEXTS}, responses={200: spec},
     )  # fmt: skip
     async def list_texts(
         tenant: NamedDependency[str],
-        name: FromPath[str],
-        topic: FromQuery[str] = "",
-        locale: FromQuery[str] = "",
-        channel: FromQuery[str] = "",
-        tone: FromQuery[str] = "",
+        *,
+        name: Name,
+        topic: Annotated[str, text_parameter("Of this topic only.")] = "",
+        locale: Annotated[str, text_parameter("In this language only.")] = "",
+        channel: Annotated[str, text_parameter("For this channel only.")] = "",
+        tone: Annotated[str, text_parameter("In this tone only: calm, sorry or amends.")] = "",
     ) -> Response[bytes]:
+        """Every text filled with sample values and with the longest ones, and how long it gets."""
         found = _counting(desk, tenant, name)
         return await _texts(desk, found, PreviewRequest("", topic, locale, channel, tone))
 
@@ -217,8 +248,12 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
 
 
 def _trying(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHandler]:
-    @post("/v1/playbooks/lint", summary="Check a playbook", tags=["playbooks"], opt=READ, status_code=200)
+    @post(
+        "/v1/playbooks/lint", summary="Check a playbook", tags=["playbooks"], status_code=200,
+        opt={**READ, "asks": examples.DRAFT, "example": examples.LINTED},
+    )  # fmt: skip
     async def lint_playbook(data: JSONBody[LintRequest]) -> LintView:
+        """Every fault with its line and what to do about it; nothing is kept."""
         checked = await desk.check(data.text)
         found = checked.playbook
         name, version = (found.name, found.version) if found is not None else ("", "")
@@ -229,9 +264,10 @@ def _trying(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHand
 
     @post(
         "/v1/playbooks/preview", summary="Show the texts of a playbook that is not active yet", tags=["playbooks"],
-        opt=READ, status_code=200, responses={200: spec},
+        opt={**READ, "asks": examples.DRAFT, "example": examples.TEXTS}, status_code=200, responses={200: spec},
     )  # fmt: skip
     async def preview_playbook(data: JSONBody[PreviewRequest]) -> Response[bytes]:
+        """The texts of a draft, as `texts` shows those that count; nothing is kept."""
         checked = await desk.check(data.text)
         if checked.playbook is None:
             _refuse_faults(checked)
@@ -242,15 +278,17 @@ def _trying(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHand
 
 def _activating(desk: PlaybookDesk) -> ControllerRouterHandler:
     @post(
-        "/v1/playbooks/{name:str}/activate", summary="Let a playbook count from now on", tags=["playbooks"], opt=WRITE,
-        status_code=200,
+        "/v1/playbooks/{name:str}/activate", summary="Let a playbook count from now on", tags=["playbooks"],
+        opt={**WRITE, "asks": examples.ACTIVATE, "example": examples.ACTIVATED}, status_code=200,
+        responses={412: ResponseSpec(None, description="Somebody was quicker: another version counts by now.")},
     )  # fmt: skip
     async def activate_playbook(
         caller: NamedDependency[ApiCaller],
-        name: FromPath[str],
+        name: Name,
         data: JSONBody[ActivationRequest],
         request: Request[Any, Any, Any],
     ) -> Response[ActivationView]:
+        """Compare and set: `If-Match` or `expected_version` names the version that you saw; 412 where it is another."""
         if bool(data.text) == bool(data.version):
             say_no(422, "wrong_value", "The request is refused", "text: send either text or version", "text")
         expected = _expected(request, data)

@@ -23,8 +23,6 @@ TABLES: Final = (
     ("Anomalies · 订单异常", "anomalies"),
     ("Topics · 主题", "topics"),
     ("Channels · 渠道", "channels"),
-    ("Fates · 去向", "fates"),
-    ("States of a message · 消息状态", "statuses"),
 )
 """Names that stand in tables of their own, by the title of their section."""
 

@@ -176,7 +176,7 @@ def _rule_move(rule: RuleSpec, view: View) -> Move:
 def _silence(deadline: DeadlineSpec, view: View) -> Move:
     kind, _, name = deadline.since.partition(":")
     anchor = view.say(f"playbook.anchor_{kind}", name=view.called("anomalies", name))
-    key = "before" if deadline.after.startswith("-") else "after"
+    key = "before" if deadline.after.startswith("-") else "after" if parse_duration(deadline.after) else "at"
     by = view.say(f"playbook.{key}", anchor=anchor, span=span_words(deadline.after, view))
     does = [
         view.say(f"playbook.{key}", what=_listed(table, many(names), view))
