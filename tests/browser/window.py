@@ -95,7 +95,8 @@ class Window:
             pytest.fail(f"{self.page.url} is wider than {self.size}: {wide}")
         if (language := await self.page.evaluate("document.documentElement.lang")) != self.locale:
             pytest.fail(f"{self.page.url} speaks {language}")
-        await self._find_barriers(set(ignored))
+        if self.locale == "zh-CN":  # what bars people is in the form of a page, not in its language
+            await self._find_barriers(set(ignored))
         self.complain()
         if name:
             await self._take_picture(name)

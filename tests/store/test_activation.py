@@ -274,10 +274,9 @@ async def test_draft_that_somebody_else_saved(store: Store) -> None:
     assert not await activations.drop_draft("retail")
 
 
-async def test_own_files_lie_under_drafts(store: Store, tmp_path: Path) -> None:
+def test_own_files_lie_under_drafts(tmp_path: Path) -> None:
     """A draft must lie over the installation's own file of its name, where there is one."""
     (tmp_path / "retail.yaml").write_text(HEAD + "notices:\n  shipped: {within: 7m}\n", encoding="utf-8")
     checked = check_draft(HEAD, str(tmp_path))
     assert checked.playbook is not None
     assert checked.playbook.spec.notices["shipped"].within == "7m"
-    assert store

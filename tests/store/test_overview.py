@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from orderbell.store import overview as module
 from orderbell.store.overview import Figures, Overview, Promptness
 from orderbell.store.postgres import Store
 from orderbell.store.pulse import BACK, SLOT, Rollup, slot_of
@@ -60,6 +61,17 @@ async def test_figures_are_those_of_the_rows(town: Town) -> None:
     assert found.cost_fen == 4.5 * sent
     assert (found.opt_outs, found.unknown) == (0, 0)
     assert (found.counted_at, found.census_at) == (town.clock(), town.clock())
+
+
+async def test_red_orders_are_those_of_the_census_where_they_are_many(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With very many open anomalies the red orders are not counted anew for every look."""
+    await count(town)
+    await town.tell("payment.failed", "A2")
+    assert (await figures(town)).red == 3
+    monkeypatch.setattr(module, "RED_MAX", 2)
+    assert (await figures(town)).red == 2
 
 
 async def test_figures_before_the_first_count_are_empty(town: Town) -> None:

@@ -202,7 +202,7 @@ async def test_rights_and_tenants(store: Store) -> None:
         }  # fmt: skip
         for path, form in forms.items():
             for role in ("viewer", "agent"):
-                answer = await site.post(f"/console/playbook{path}", form, role=role)  # type: ignore[arg-type]
+                answer = await site.post(f"/console/playbook{path}", form, role=role)
                 assert answer.status_code == 403, (path, role)
             foreign = await site.http.post(f"/console/playbook{path}", data=form)
             assert foreign.status_code in (303, 403), path

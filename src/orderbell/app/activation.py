@@ -7,9 +7,7 @@ runs keeps the shelf that it began with.
 import asyncio
 from collections.abc import Callable
 from functools import cache
-from typing import Final, TypeAlias, TypeVar
-
-import asyncpg
+from typing import Final, TypeVar
 
 from orderbell.app.clock import Clock
 from orderbell.core.playbook import Playbook
@@ -17,6 +15,7 @@ from orderbell.core.turn import Shelf
 from orderbell.insight.preview import Preview, PreviewUnknown, preview
 from orderbell.playbooks import Checked, check_draft, shipped_shelf
 from orderbell.store.activation import Activation, Activations, Known, Version, VersionChanged, version_of
+from orderbell.store.keys import Pool
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import read_shelves
 from orderbell.store.trail import Trail
@@ -26,7 +25,6 @@ CHECKS_MAX: Final = 2
 """Checks and previews at once: each keeps a processor busy for a good part of a second."""
 
 Made = TypeVar("Made")
-_Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 class Following:
@@ -37,7 +35,7 @@ class Following:
         shelf: The playbooks of the files.
     """
 
-    def __init__(self, pool: _Pool, shelf: Shelf) -> None:
+    def __init__(self, pool: Pool, shelf: Shelf) -> None:
         self.shelves: dict[str, Shelf] = {}
         self._pool, self._shelf = pool, shelf
         self._bases: dict[str, Shelf] = {}

@@ -21,6 +21,7 @@ from orderbell.core.playbook import NoticeRule, Playbook, Problem
 from orderbell.core.wording import sms_problems
 
 CRITICAL_WITHIN = timedelta(minutes=5)
+_is_name = re.compile(r"[\w-]{1,64}").fullmatch
 _QUOTED = re.compile(r"""["']([^"']+)["']""")
 
 
@@ -40,6 +41,9 @@ def lint_playbook(playbook: Playbook) -> list[Problem]:
 
 
 def _places(playbook: Playbook) -> Iterator[Problem]:
+    if not _is_name(playbook.name):
+        message = f"{playbook.name[:80]!r} is no name of a playbook: events and addresses carry it"
+        yield Problem(("name",), message, "write 1 to 64 letters, digits, _ or -")
     if not is_zone(playbook.timezone):
         message = f"there is no time zone {playbook.timezone!r}"
         yield Problem(("timezone",), message, "write such as Asia/Shanghai")

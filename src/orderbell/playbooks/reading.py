@@ -5,6 +5,7 @@ what its aliases unfold to, before anything is made of it.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,8 +233,8 @@ def _plain(node: yaml.Node, path: _Path, file: Path, places: dict[_Path, _Place]
     try:
         is_long = node.tag in _NUMBERS and len(node.value) > _DIGITS_MAX
         made_of = _UNREAD if is_long else yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, ArithmeticError):
-        made_of = _UNREAD
+    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError):
+        made_of = _UNREAD  # a tag such as !!bool on a text that is none breaks the reader in many ways
     if made_of is _UNREAD or (isinstance(made_of, int) and abs(made_of) > _NUMBER_MAX):
         message = f"{str(node.value)[:60]!r} cannot be read as {node.tag.rpartition(':')[2]}"
         raise _Unreadable(Fault(file, line, "", message, "put it in quotes to mean a text"))
@@ -277,10 +278,13 @@ def _parted(tree: _Tree) -> tuple[_Tree, dict[str, _Tree]]:
     if not isinstance(own, dict):
         remedy = "write locales below it, such as `zh-CN: {texts: …}`"
         raise _Unreadable(Fault(*_place(tree, (WORDING,)), WORDING, "these are no words by locale", remedy))
+    found: dict[str | int, dict[_Path, _Place]] = {}
+    for path, place in tree.places.items():
+        if path[:1] == (WORDING,) and len(path) > 1:
+            found.setdefault(path[1], {})[path[2:]] = place
     parts: dict[str, _Tree] = {}
     for locale, words in own.items():
-        begin = (WORDING, locale)
-        places = {path[2:]: place for path, place in tree.places.items() if path[:2] == begin}
+        places = found[locale]
         if not isinstance(words, dict):
             remedy = "write what a wording file would hold, such as `texts:`"
             raise _Unreadable(Fault(*places[()], f"{WORDING}.{locale}", "these are no words", remedy))
@@ -314,12 +318,15 @@ def _convert(tree: _Tree, kind: type[_Spec]) -> _Spec:
 
 
 def _exact(tree: object, kind: type[_Spec], where: str, wrong: str) -> _Path:
-    """The path that msgspec means, which writes `[...]` for the key of a mapping: the one that is wrong alone."""
+    """The path that msgspec means, which writes `[...]` for the key of a mapping: the first one that is wrong."""
     path: list[str | int] = []
     for part in re.findall(r"\[\d+\]|\[\.\.\.\]|[^.\[\]]+", where):
         if part == "[...]":
-            keys = _mapping_at(tree, path)
-            path.append(next((key for key in keys if _is_wrong(_alone(tree, path, key), kind, wrong)), ""))
+            keys = list(_mapping_at(tree, path))
+            # keys are read one after another, so that a mapping that ends before the wrong one is right
+            counts = range(1, len(keys) + 1)
+            at = bisect_left(counts, 1, key=lambda n: _is_wrong(_only(tree, path, keys[:n]), kind, wrong))
+            path.append(keys[at] if at < len(keys) else "")
         else:
             path.append(int(part[1:-1]) if part.startswith("[") else part)
     return tuple(path)
@@ -331,12 +338,12 @@ def _mapping_at(tree: Any, path: Sequence[str | int]) -> dict[str, object]:  # n
     return cast("dict[str, object]", tree)
 
 
-def _alone(tree: Any, path: Sequence[str | int], key: str) -> object:  # noqa: ANN401 - a tree of YAML
-    """The tree with no other key than this one in the mapping at `path`."""
+def _only(tree: Any, path: Sequence[str | int], keys: Sequence[str]) -> object:  # noqa: ANN401 - a tree of YAML
+    """The tree with no other keys than these in the mapping at `path`."""
     if not path:
-        return {key: tree[key]}
+        return {key: tree[key] for key in keys}
     changed = tree.copy()
-    changed[path[0]] = _alone(tree[path[0]], path[1:], key)
+    changed[path[0]] = _only(tree[path[0]], path[1:], keys)
     return changed
 
 

@@ -1,6 +1,7 @@
 """A playbook as YAML again, the whole of it, and what differs between two of them line by line."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -13,6 +14,9 @@ from orderbell.core.wording import WordingSpec
 
 CONTEXT_LINES = 3
 _WIDTH = 110
+_COMPARED_MAX = 3_000_000
+"""How many pairs of equal lines are looked at, about a second; texts full of the same line would take hours."""
+
 _DUMPER = yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDumper
 
 
@@ -42,8 +46,25 @@ def difference(old: str, new: str) -> list[DiffLine]:
     return list(_lines(old.splitlines(), new.splitlines()))
 
 
+class _Matcher(difflib.SequenceMatcher[str]):
+    """Finds what two lists of lines share, as long as it takes no more than `_COMPARED_MAX`; the rest counts as other.
+
+    Without a bound the time grows with the third power of how often a line stands there.
+    """
+
+    def __init__(self, old: list[str], new: list[str]) -> None:
+        super().__init__(None, old, new, autojunk=False)
+        self._old, self._often, self._left = old, Counter(new), _COMPARED_MAX
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> difflib.Match:
+        self._left -= sum(self._often[line] for line in self._old[alo:ahi])
+        return super().find_longest_match(alo, ahi, blo, bhi) if self._left >= 0 else difflib.Match(alo, blo, 0)
+
+
 def _lines(old: list[str], new: list[str]) -> Iterator[DiffLine]:
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    matcher = _Matcher(old, new)
     for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
         changed = next(found for found in group if found[0] != "equal")
         yield DiffLine("gap", _where(old, changed[1]) if changed[1] < changed[2] else _where(new, changed[3]))

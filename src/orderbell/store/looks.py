@@ -129,11 +129,10 @@ SELECT {_MESSAGE} FROM message m
 WHERE m.lane = ANY ('{{{{0,1,2}}}}') AND m.due_at IS NOT NULL AND m.tenant = $1 AND m.message_id < $2 AND {{wanted}}
 ORDER BY m.message_id DESC LIMIT {{limit}}
 """
-# Which five minutes have messages in doubt was counted (`overview.Rollup`), so only those are read.
-_SLOT_ID: Final = "substring(int8send((extract(epoch FROM {}) * 1000)::bigint) FROM 3)"
-IN_DOUBT: Final = f"""
-FROM pulse s JOIN message m ON m.tenant = $1 AND m.message_id >= {_SLOT_ID.format("s.slot")}
-    AND m.message_id < {_SLOT_ID.format("s.slot + interval '5 minutes'")} AND m.status = 'unknown'
+# Which messages are in doubt was put down when they were counted (`pulse.Rollup`); those that are no more are left out.
+IN_DOUBT: Final = """
+FROM pulse s CROSS JOIN LATERAL unnest(s.doubtful) AS d (message_id)
+JOIN message m ON m.tenant = $1 AND m.message_id = d.message_id AND m.status = 'unknown'
 WHERE s.tenant = $1 AND s.unknown > 0
 """
 MESSAGES_IN_DOUBT: Final = f"""

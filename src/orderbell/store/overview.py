@@ -26,6 +26,8 @@ FIRST_NEWS: Final = (timedelta(minutes=1), timedelta(minutes=15), timedelta(hour
 """How far the first look goes back: further only where there was little."""
 
 NEWEST_MESSAGES_MAX: Final = 300
+RED_MAX: Final = 5000
+"""So many open anomalies are looked through for the orders that they are of; with more the census has to do."""
 
 _BEATS: Final = "SELECT slot, counted_at, body FROM pulse WHERE tenant = $1 AND slot >= $2 AND slot < $3"
 _COUNTED_AT: Final = "SELECT max(counted_at) FROM pulse WHERE tenant = '' AND slot >= $1"
@@ -74,8 +76,8 @@ class Promptness(Struct, frozen=True):
 class Figures(Struct, frozen=True, kw_only=True):
     """How things stand with a tenant.
 
-    Now, exactly: `red` (orders with an open anomaly of those that are red), `anomalies` that are open by name, `cases`
-    that are not resolved by owner.
+    Now, exactly: `red` (orders with an open anomaly of those that are red; with more than `RED_MAX` of them as of
+    `census_at`), `anomalies` that are open by name, `cases` that are not resolved by owner.
 
     As of `census_at` (seconds ago, with a million orders some minutes; None before the first count): `orders` in all,
     `yellow` (in progress), `green` (done), `stages` by playbook and stage.
@@ -178,7 +180,8 @@ class Overview:
             unknown = await connection.fetchval(_UNKNOWN, self._tenant)
             census = await connection.fetchrow(_CENSUS, self._tenant)
             anomalies = await connection.fetch(_ANOMALIES, self._tenant)
-            red_count = await connection.fetchval(_RED, self._tenant, list(red))
+            few = sum(row[1] for row in anomalies if row[0] in red) <= RED_MAX
+            red_now = await connection.fetchval(_RED, self._tenant, list(red)) if few or census is None else None
             cases = await connection.fetch(_CASES, self._tenant)
         read = {row["slot"]: decode_beat(row["body"]) for row in beats}
         today = {slot: beat for slot, beat in read.items() if slot >= slot_of(day_began)}
@@ -190,7 +193,8 @@ class Overview:
             of_playbook[count.stage] = of_playbook.get(count.stage, 0) + count.count
         return Figures(
             at=now, counted_at=counted_at, census_at=census["counted_at"] if census is not None else None,
-            red=red_count, yellow=lights["yellow"], green=lights["green"], orders=sum(lights.values()), stages=stages,
+            red=lights["red"] if red_now is None else red_now,
+            yellow=lights["yellow"], green=lights["green"], orders=sum(lights.values()), stages=stages,
             anomalies={row[0]: row[1] for row in anomalies}, cases={row[0]: row[1] for row in cases},
             events=sum(sum(beat.events) for beat in today.values()), events_per_minute=_minutes(read, hour_began),
             messages=_messages(today), critical=_promptness(today, now, critical_only=True),

@@ -43,6 +43,9 @@ KEPT: Final = timedelta(days=40)
 SLOTS_MAX: Final = 40
 """Of one round: what is left is for the next one, which follows at once."""
 
+DOUBTFUL_MAX: Final = 1000
+"""The most messages in doubt of a slot that are kept by name, for people to look at."""
+
 EASE: Final = 50
 """Counting may take one part of so many of the time."""
 
@@ -87,17 +90,23 @@ FROM (
 ) AS news
 WHERE delay_s IS NOT NULL OR waits GROUP BY 1, 2, 3, 4
 """
+_DOUBTFUL: Final = f"""
+SELECT tenant, (array_agg(message_id))[:{DOUBTFUL_MAX}] FROM (
+    SELECT m.tenant, m.message_id {_FROM} WHERE m.status = 'unknown' ORDER BY m.tenant, m.message_id
+) AS doubts GROUP BY 1
+"""
 _OPT_OUTS: Final = """
 SELECT t.tenant, count(*) FROM tenant t JOIN consent c ON c.tenant = t.tenant AND c.at >= $1 AND c.at < $2
 WHERE NOT c.given GROUP BY 1
 """
 _PUT: Final = """
-INSERT INTO pulse (tenant, slot, counted_at, open, unknown, body)
-SELECT n.tenant, $1, $2, n.open, n.unknown, n.body FROM unnest($3::text[], $4::int[], $5::int[], $6::bytea[])
+INSERT INTO pulse (tenant, slot, counted_at, open, unknown, doubtful, body)
+SELECT n.tenant, $1, $2, n.open, n.unknown, '{}', n.body FROM unnest($3::text[], $4::int[], $5::int[], $6::bytea[])
     AS n (tenant, open, unknown, body)
 ON CONFLICT (tenant, slot) DO UPDATE SET counted_at = excluded.counted_at, open = excluded.open,
-    unknown = excluded.unknown, body = excluded.body
+    unknown = excluded.unknown, doubtful = excluded.doubtful, body = excluded.body
 """
+_NAME: Final = "UPDATE pulse SET doubtful = $3 WHERE tenant = $1 AND slot = $2"
 _FORGET: Final = "DELETE FROM pulse WHERE slot < $1"
 _SINCE_CENSUS: Final = "SELECT counted_at, took_s FROM census WHERE tenant = ''"
 _CENSUS: Final = "SELECT tenant, playbook, stage, light, count(*) FROM orders GROUP BY 1, 2, 3, 4"
@@ -271,6 +280,9 @@ class Rollup:
         lines = [(tenant, _open(beat, _OPEN), _open(beat, {"unknown"}), encode(beat)) for tenant, beat in beats.items()]
         lines.append(("", sum(line[1] for line in lines), 0, b""))
         await connection.execute(_PUT, slot, now, *rows.columns(sorted(lines), 4))
+        if any(line[2] for line in lines):
+            for tenant, doubtful in await connection.fetch(_DOUBTFUL, *ids):
+                await connection.execute(_NAME, tenant, slot, doubtful)
 
     async def _take_census(self, connection: Connection, now: datetime) -> None:
         last = await connection.fetchrow(_SINCE_CENSUS)

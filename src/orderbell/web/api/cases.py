@@ -1,4 +1,4 @@
-"""`/v1/cases`: the work that orders wait for. They are closed by what happens to the order, not here."""
+"""`/v1/cases`: the work that orders wait for, to read; what the staff do with it is told by events."""
 
 from datetime import datetime
 from typing import Annotated, Literal

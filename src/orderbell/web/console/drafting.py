@@ -4,6 +4,7 @@ import asyncio
 import re
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
@@ -256,4 +257,4 @@ def _moment(stamp: str) -> datetime | None:
 
 
 def _go(path: str) -> Response[None]:
-    return Response(None, status_code=303, headers={"Location": path, "Cache-Control": "no-store"})
+    return Response(None, status_code=303, headers={"Location": quote(path), "Cache-Control": "no-store"})

@@ -18,7 +18,7 @@ STATEMENTS = (
     """INSERT INTO party (tenant, contact, order_no)
         SELECT DISTINCT tenant, contact, order_no FROM notice WHERE order_no <> '' ON CONFLICT DO NOTHING""",
     # people by the last four digits of their phone (empty: none), and by their mail address, without the database
-    # knowing either; who was known before gets theirs by `Finders`
+    # knowing either; who was known before gets theirs by `pulse.Rollup`
     "ALTER TABLE contact ADD COLUMN IF NOT EXISTS phone_tail bytea",
     "ALTER TABLE contact ADD COLUMN IF NOT EXISTS mail_key bytea",
     "CREATE INDEX IF NOT EXISTS contact_tail ON contact (tenant, phone_tail) WHERE phone_tail <> ''",
@@ -45,7 +45,8 @@ STATEMENTS = (
     # all others were counted
     """CREATE TABLE IF NOT EXISTS pulse (
         tenant text NOT NULL, slot timestamptz NOT NULL, counted_at timestamptz NOT NULL, open integer NOT NULL,
-        unknown integer NOT NULL, body bytea NOT NULL, PRIMARY KEY (tenant, slot)) WITH (fillfactor = 50)""",
+        unknown integer NOT NULL, doubtful bytea[] NOT NULL, body bytea NOT NULL,
+        PRIMARY KEY (tenant, slot)) WITH (fillfactor = 50)""",
     "CREATE INDEX IF NOT EXISTS pulse_unknown ON pulse (tenant, slot) WHERE unknown > 0",
     # all orders of a tenant, counted now and then
     """CREATE TABLE IF NOT EXISTS census (
