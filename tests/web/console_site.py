@@ -78,7 +78,7 @@ class Console:
         return {"cookie": f"{COOKIE}={role}.{tenant}", "accept-language": lang}
 
 
-async def visitor_of(token: str) -> Visitor | None:
+async def visitor_of(token: str, *, touch: bool = True) -> Visitor | None:
     """Read a token such as `viewer.acme`."""
     role, _, tenant = token.partition(".")
     if role not in ROLE_NAMES:

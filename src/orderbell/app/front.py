@@ -37,6 +37,7 @@ from orderbell.store.looking import Looking
 from orderbell.store.overview import Overview
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
+from orderbell.store.sessions import Sessions
 from orderbell.store.timeline import Timeline
 from orderbell.store.trail import Trail
 from orderbell.web.access import keyed
@@ -124,7 +125,8 @@ class Front:
     @cached_property
     def feed(self) -> Feed:
         """What open overviews are told; to be run, and closed."""
-        return Feed(partial(Overview, self.store), self.now)
+        sessions = Sessions(self.store, self.wall)
+        return Feed(partial(Overview, self.store), self.now, still_open=sessions.still_open)
 
     def console_desk(self) -> ConsoleDesk:
         """What the pages of orders, people and messages work with."""

@@ -6,7 +6,7 @@ and 12 hours after it began (OWASP ASVS 5.0, 7.3), and at once when its account 
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -41,6 +41,12 @@ SELECT s.account, a.name, a.locale, s.tenant, m.role, s.seen_at, (
     WHERE o.account = s.account AND o.disabled_at IS NULL) AS tenants
 FROM session s JOIN account a USING (account) JOIN membership m ON m.account = s.account AND m.tenant = s.tenant
 WHERE s.token_hash = $1 AND s.seen_at > $2 AND s.created_at > $3 AND a.disabled_at IS NULL AND m.disabled_at IS NULL
+"""
+_STILL_OPEN: Final = f"""
+SELECT left(encode(s.token_hash, 'hex'), {NAME_LENGTH}), s.tenant
+FROM session s JOIN account a USING (account) JOIN membership m ON m.account = s.account AND m.tenant = s.tenant
+WHERE s.account = ANY ($1::bigint[]) AND s.seen_at > $2 AND s.created_at > $3
+    AND a.disabled_at IS NULL AND m.disabled_at IS NULL
 """
 _TOUCH: Final = "UPDATE session SET seen_at = $2 WHERE token_hash = $1 AND seen_at < $2"
 _LIST: Final = """
@@ -134,8 +140,8 @@ class Sessions:
             await connection.execute(_OPEN, hash_of(token), account, chosen, label, address, now)
         return token
 
-    async def find(self, token: str) -> SignedIn | None:
-        """Whose session it is; None when nobody's, or over. Being asked for keeps it going."""
+    async def find(self, token: str, *, touch: bool = True) -> SignedIn | None:
+        """Whose session it is; None when nobody's, or over. Being asked for keeps it going, if it is to (`touch`)."""
         if len(token) != _TOKEN_LENGTH:
             return None  # no work for the database
         hashed, now = hash_of(token), self._now()
@@ -143,10 +149,17 @@ class Sessions:
             row = await connection.fetchrow(_FIND, hashed, now - IDLE, now - LONGEST)
             if row is None:
                 return None
-            if now - row["seen_at"] >= TOUCH_EVERY:
+            if touch and now - row["seen_at"] >= TOUCH_EVERY:
                 await connection.execute(_TOUCH, hashed, now)
         values = {**row, "session": hashed.hex()[:NAME_LENGTH]}
         return msgspec.convert(values, SignedIn)
+
+    async def still_open(self, accounts: Collection[int]) -> set[tuple[str, str]]:
+        """The sessions of these accounts, by public name and tenant; being asked for keeps none going."""
+        now = self._now()
+        async with self._store.connection() as connection:
+            rows = await connection.fetch(_STILL_OPEN, [*accounts], now - IDLE, now - LONGEST)
+        return {(row[0], row[1]) for row in rows}
 
     async def list(self, account: int, tenant: str = "") -> list[SessionRow]:
         """The sessions of an account, in one tenant or in all, the last used first."""

@@ -65,9 +65,9 @@ class Door(Struct, frozen=True):
     public_url: str = ""
     trusted_hops: int = 0
 
-    async def visitor_of(self, token: str) -> Visitor | None:
-        """Who is signed in with a session's token."""
-        found = await self.sessions.find(token)
+    async def visitor_of(self, token: str, *, touch: bool = True) -> Visitor | None:
+        """Who is signed in with a session's token; `touch` keeps the session going."""
+        found = await self.sessions.find(token, touch=touch)
         if found is None:
             return None
         return Visitor(

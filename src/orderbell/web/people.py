@@ -218,6 +218,10 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         changed = await people.change(contact, lambda old: apply_change(old, change, at, region), at, "api")
         return await view(people, changed or _no_contact())
 
+    return [find_contacts, show_contact, change_contact, *_records(people_of)]
+
+
+def _records(people_of: PeopleOf) -> list[ControllerRouterHandler]:
     @get(
         "/v1/contacts/{contact:str}/consents", summary="List what a person agreed to", tags=["people"],
         opt={"right": "people:read", "example": examples.CONSENTS},
@@ -241,7 +245,7 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         found, place = await people_of(tenant).amends(_read_cursor(after), limit)
         return AmendsPage([_amends_view(one) for one in found], "{}-{}".format(*place))
 
-    return [find_contacts, show_contact, change_contact, list_consents, list_amends]
+    return [list_consents, list_amends]
 
 
 def contact_view(contact: Contact, consents: list[Consent], otherwise: str) -> ContactView:

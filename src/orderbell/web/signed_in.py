@@ -5,11 +5,12 @@
     signed_in([handler], visitor_of)  # a handler takes `visitor: NamedDependency[Visitor]`
 
 The session is looked up before anything of the request is read, for every route here, whether its handler asks for the
-visitor or not. A route that names no right answers nobody.
+visitor or not. A route that names no right answers nobody. What a page asks for by itself, while nobody may sit before
+it, says so (`opt={"right": …, "by_itself": True}`): it keeps no session going that nobody uses (OWASP ASVS 5.0, 7.3.1).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from litestar import Request, Response, Router
@@ -30,8 +31,13 @@ COOKIE: Final = "__Host-orderbell"
 SIGN_IN: Final = "/sign-in"
 _VISITOR: Final = "visitor"
 
-VisitorOf = Callable[[str], Awaitable[Visitor | None]]
-"""Says whose session a token is, None when nobody's or over."""
+
+class VisitorOf(Protocol):
+    """Says whose session a token is, None when nobody's or over."""
+
+    async def __call__(self, token: str, *, touch: bool = True) -> Visitor | None:
+        """Look the token up; `touch` keeps its session going."""
+        ...
 
 
 class SignInFirst(HTTPException):
@@ -58,7 +64,7 @@ def signed_in(handlers: Sequence[ControllerRouterHandler], sessions: VisitorOf, 
         right = handler.opt["right"]  # a route that names none is a mistake of ours, and answers nobody
         refuse_foreign(connection, public_url)
         token = connection.cookies.get(COOKIE, "")
-        visitor = await sessions(token) if token else None
+        visitor = await sessions(token, touch=not handler.opt.get("by_itself")) if token else None
         if visitor is None:
             raise SignInFirst(_next_path(connection))
         if not visitor.may(right):

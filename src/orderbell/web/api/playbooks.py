@@ -154,7 +154,7 @@ class ActivationView(Struct, frozen=True):
 
 def playbook_routes(desk: PlaybookDesk, text: type[Struct]) -> Sequence[ControllerRouterHandler]:
     """Make the routes; they need a key (`web.access.keyed`). `text` is what `desk.texts` lists, for the description."""
-    return [*_reading(desk, text), *_trying(desk, text), _activating(desk)]
+    return [*_reading(desk, text), *_looking_back(desk), *_trying(desk, text), _activating(desk)]
 
 
 def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHandler]:
@@ -188,6 +188,29 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
         )  # fmt: skip
         return Response(view, headers={"ETag": f'"{found.version}"', "Cache-Control": "no-store"})
 
+    spec = ResponseSpec(_texts_of(text), generate_examples=False, description="Every text with its length")
+
+    @get(
+        "/v1/playbooks/{name:str}/texts", summary="Show its texts with their lengths", tags=["playbooks"],
+        opt={**READ, "example": examples.TEXTS}, responses={200: spec},
+    )  # fmt: skip
+    async def list_texts(
+        tenant: NamedDependency[str],
+        *,
+        name: Name,
+        topic: Annotated[str, text_parameter("Of this topic only.")] = "",
+        locale: Annotated[str, text_parameter("In this language only.")] = "",
+        channel: Annotated[str, text_parameter("For this channel only.")] = "",
+        tone: Annotated[str, text_parameter("In this tone only: calm, sorry or amends.")] = "",
+    ) -> Response[bytes]:
+        """Every text filled with sample values and with the longest ones, and how long it gets."""
+        found = _counting(desk, tenant, name)
+        return await _texts(desk, found, PreviewRequest("", topic, locale, channel, tone))
+
+    return [list_playbooks, show_playbook, list_texts]
+
+
+def _looking_back(desk: PlaybookDesk) -> list[ControllerRouterHandler]:
     @get(
         "/v1/playbooks/{name:str}/versions", summary="List what counted, and since when", tags=["playbooks"],
         opt={**READ, "example": examples.VERSIONS},
@@ -225,26 +248,7 @@ def _reading(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHan
         sides = [await _kept(desk, tenant, name, one or current) for one in (old, new)]
         return DiffView(sides[0].version, sides[1].version, await asyncio.to_thread(_unified, *sides))
 
-    spec = ResponseSpec(_texts_of(text), generate_examples=False, description="Every text with its length")
-
-    @get(
-        "/v1/playbooks/{name:str}/texts", summary="Show its texts with their lengths", tags=["playbooks"],
-        opt={**READ, "example": examples.TEXTS}, responses={200: spec},
-    )  # fmt: skip
-    async def list_texts(
-        tenant: NamedDependency[str],
-        *,
-        name: Name,
-        topic: Annotated[str, text_parameter("Of this topic only.")] = "",
-        locale: Annotated[str, text_parameter("In this language only.")] = "",
-        channel: Annotated[str, text_parameter("For this channel only.")] = "",
-        tone: Annotated[str, text_parameter("In this tone only: calm, sorry or amends.")] = "",
-    ) -> Response[bytes]:
-        """Every text filled with sample values and with the longest ones, and how long it gets."""
-        found = _counting(desk, tenant, name)
-        return await _texts(desk, found, PreviewRequest("", topic, locale, channel, tone))
-
-    return [list_playbooks, show_playbook, list_versions, show_version, compare_versions, list_texts]
+    return [list_versions, show_version, compare_versions]
 
 
 def _trying(desk: PlaybookDesk, text: type[Struct]) -> list[ControllerRouterHandler]:

@@ -12,7 +12,7 @@ them in its own language. With nobody watching nothing is asked (https://html.sp
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -26,12 +26,19 @@ from orderbell.observe import count
 from orderbell.store.overview import Happening, Marker, Overview
 from orderbell.web.console.placing import rendered_piece
 from orderbell.web.rendering import View
+from orderbell.web.rights import Visitor
 
 EVERY_S: Final = 2.0
 HEARTBEAT_S: Final = 25.0
 """Proxies close what is silent for longer than 30 to 60 seconds."""
 
 LISTENERS_MAX: Final = 500
+LISTENERS_OF_ONE_MAX: Final = 20
+"""For one account: nobody can take the places of all the others."""
+
+CHECKED_EVERY: Final = timedelta(seconds=10)
+"""How often it is asked whether those who listen are signed in still."""
+
 WAITING_MAX: Final = 100
 """The newest news that wait for a page which does not read; older ones are left out."""
 
@@ -40,6 +47,7 @@ KNOWN_MAX: Final = 1000
 CATCH_UP: Final = timedelta(minutes=10)
 """A page that was away for longer begins anew."""
 
+RETRY_AFTER_S: Final = 60
 _RETRY_MS: Final = 5000
 
 log = structlog.get_logger()
@@ -48,10 +56,10 @@ log = structlog.get_logger()
 class Listener:
     """One open page: what it has been told, and what waits to be told."""
 
-    __slots__ = ("_known", "_order", "news", "tenant", "waiting")
+    __slots__ = ("_known", "_order", "ended", "news", "tenant", "visitor", "waiting")
 
-    def __init__(self, tenant: str) -> None:
-        self.tenant = tenant
+    def __init__(self, tenant: str, visitor: Visitor | None) -> None:
+        self.tenant, self.visitor, self.ended = tenant, visitor, False
         self.waiting: deque[Happening] = deque(maxlen=WAITING_MAX)
         self.news = asyncio.Event()
         self._known: set[str] = set()
@@ -70,13 +78,22 @@ class Listener:
             self._known.discard(self._order.popleft())
 
 
+StillOpen = Callable[[Collection[int]], Awaitable[Collection[tuple[str, str]]]]
+"""The sessions of some accounts that are not over, by public name and tenant."""
+
+
 class Feed:
-    """The open overviews of a process; `run` until `close`."""
+    """The open overviews of a process; `run` until `close`.
+
+    With `still_open` nothing is told any more to a page whose session is over, or works for another tenant by now.
+    """
 
     def __init__(
-        self, overview_of: Callable[[str], Overview], now: Callable[[], datetime], *, every_s: float = EVERY_S
-    ) -> None:
-        self._overview_of, self._now, self._every_s = overview_of, now, every_s
+        self, overview_of: Callable[[str], Overview], now: Callable[[], datetime], *, every_s: float = EVERY_S,
+        still_open: StillOpen | None = None,
+    ) -> None:  # fmt: skip
+        self._overview_of, self._now, self._every_s, self._still_open = overview_of, now, every_s, still_open
+        self._checked_at = now()
         self._listeners: set[Listener] = set()
         self._markers: dict[str, Marker] = {}
         self._closing = asyncio.Event()
@@ -97,6 +114,7 @@ class Feed:
 
     async def look(self) -> None:
         """Look once, and tell everybody who listens."""
+        await self._let_go()
         tenants = {listener.tenant for listener in self._listeners}
         self._markers = {tenant: marker for tenant, marker in self._markers.items() if tenant in tenants}
         for tenant in sorted(tenants):
@@ -105,6 +123,19 @@ class Feed:
             for listener in self._listeners:
                 if listener.tenant == tenant:
                     listener.tell(found)
+
+    async def _let_go(self) -> None:
+        """End the feeds of those who are signed out."""
+        now = self._now()
+        if self._still_open is None or not self._listeners or now - self._checked_at < CHECKED_EVERY:
+            return
+        self._checked_at = now
+        seen = {listener: listener.visitor for listener in self._listeners if listener.visitor is not None}
+        known = await self._still_open({visitor.account for visitor in seen.values()})
+        for listener, visitor in seen.items():
+            if (visitor.session, listener.tenant) not in known:
+                listener.ended = True
+                listener.news.set()
 
     async def close(self) -> None:
         """End all feeds."""
@@ -118,18 +149,28 @@ class Feed:
         Raises:
             HTTPException: 503 with `Retry-After` where too many pages are open.
         """
-        if len(self._listeners) >= LISTENERS_MAX or self._closing.is_set():
+        if self._is_full(view):
             extra = {"reason": "too_many_streams", "title": "Too many open pages"}
             detail = "too many pages are open here; reload this one to see what is new"
-            raise HTTPException(detail=detail, status_code=503, headers={"Retry-After": "60"}, extra=extra)
-        listener, now = Listener(tenant), self._now()
+            raise HTTPException(
+                detail=detail, status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)}, extra=extra
+            )
+        listener, now = Listener(tenant, view.visitor), self._now()
         if since is not None and now - CATCH_UP < since < now:
             found, _ = await self._overview_of(tenant).news(now, Marker(since, frozenset()), NEWS_AT_ONCE)
             listener.tell(found)  # the page knows by their names which of them it shows already
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
         return Stream(self._lines(listener, view), media_type="text/event-stream", headers=headers)
 
+    def _is_full(self, view: View) -> bool:
+        account = view.visitor.account if view.visitor is not None else 0
+        own = sum(one.visitor is not None and one.visitor.account == account for one in self._listeners)
+        return len(self._listeners) >= LISTENERS_MAX or own >= LISTENERS_OF_ONE_MAX or self._closing.is_set()
+
     async def _lines(self, listener: Listener, view: View) -> AsyncIterator[str]:
+        if self._is_full(view):  # others came while the database was asked
+            yield f"retry: {RETRY_AFTER_S * 1000}\n\n"
+            return
         self._listeners.add(listener)
         try:
             yield f"retry: {_RETRY_MS}\n: open\n\n"
@@ -141,6 +182,8 @@ class Feed:
                     yield ": still here\n\n"
                     continue
                 listener.news.clear()
+                if listener.ended:
+                    return
                 while listener.waiting:
                     yield _message(listener.waiting.popleft(), view)
         finally:

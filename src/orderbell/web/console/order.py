@@ -69,7 +69,7 @@ def order_routes(desk: Desk) -> list[ControllerRouterHandler]:
     ) -> Response[str]:
         return await shown(request, visitor, no)
 
-    @get("/console/order/live", opt={"right": "orders:read"})
+    @get("/console/order/live", opt={"right": "orders:read", "by_itself": True})
     async def watch_order(
         request: Request[Any, Any, Any],
         visitor: NamedDependency[Visitor],

@@ -45,12 +45,12 @@ def overview_routes(desk: Desk, feed: Feed) -> list[ControllerRouterHandler]:
             since=micros_of(view.now), is_empty=is_empty, base_url=desk.public_url or str(request.base_url).rstrip("/"),
         )  # fmt: skip
 
-    @get("/console/figures", opt={"right": "orders:read"})
+    @get("/console/figures", opt={"right": "orders:read", "by_itself": True})
     async def show_figures(request: Request[Any, Any, Any], visitor: NamedDependency[Visitor]) -> Response[str]:
         view = view_of(request, visitor)
         return piece("overview_figures.html", view, **await _figures(desk, view, visitor.tenant))
 
-    @get("/console/live", opt={"right": "orders:read"})
+    @get("/console/live", opt={"right": "orders:read", "by_itself": True})
     async def watch(
         request: Request[Any, Any, Any], visitor: NamedDependency[Visitor], since: FromQuery[str] = ""
     ) -> Stream:

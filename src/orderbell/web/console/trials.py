@@ -103,7 +103,7 @@ def _begin(desk: PlaybookDesk, trials: Trials) -> ControllerRouterHandler:
 
 
 def _watch(desk: PlaybookDesk, trials: Trials) -> ControllerRouterHandler:
-    @get("/console/playbook/{name:str}/trial", opt=READ)
+    @get("/console/playbook/{name:str}/trial", opt={**READ, "by_itself": True})
     async def watch_trial(
         visitor: NamedDependency[Visitor], request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[Any]:
