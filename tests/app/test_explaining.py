@@ -216,6 +216,10 @@ async def test_every_read_goes_by_its_index(shop: Shop) -> None:
             "INSERT INTO queue (tenant, contact, notice_id, lane, due_at, body)"
             " SELECT 'acme', 'c' || i, decode(md5(i::text), 'hex'), 1, now(), ''::bytea FROM generate_series(1, 3000) AS i"
         )
+        await connection.execute(
+            "INSERT INTO consent (tenant, contact, scope, given, at, source, words)"
+            " SELECT 'acme', 'c' || i, 'marketing', true, now(), '', '' FROM generate_series(1, 3000) AS i"
+        )
         await connection.execute("ANALYZE")
         await connection.execute("SET enable_seqscan = off")
         for query, arguments, index in READS:

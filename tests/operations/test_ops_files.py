@@ -18,7 +18,11 @@ from tests.house.tree import PACKAGE, ROOT
 
 OPS = ROOT / "ops"
 LABELS_OF_PROMETHEUS = {"instance", "job"}
-OF_THE_PROCESS: dict[str, set[str]] = {"process_cpu_seconds_total": set(), "process_resident_memory_bytes": set(), "up": set()}
+OF_THE_PROCESS: dict[str, set[str]] = {
+    "process_cpu_seconds_total": set(),
+    "process_resident_memory_bytes": set(),
+    "up": set(),
+}
 
 
 def known() -> dict[str, set[str]]:

@@ -24,7 +24,7 @@ from orderbell.store.postgres import Store
 from orderbell.store.pulse import Rollup
 from orderbell.store.trail import Trail
 from orderbell.web.console.desk import Desk
-from orderbell.web.console.live import Feed
+from orderbell.web.console.live import Feed, StillOpen
 from orderbell.web.console.routes import console_routes
 from orderbell.web.rendering import Hall
 from orderbell.web.rights import ROLE_NAMES, Role, Visitor
@@ -87,7 +87,9 @@ async def visitor_of(token: str, *, touch: bool = True) -> Visitor | None:
 
 
 @contextlib.asynccontextmanager
-async def running_console(store: Store, **changes: object) -> AsyncIterator[Console]:
+async def running_console(
+    store: Store, still_open: StillOpen | None = None, **changes: object
+) -> AsyncIterator[Console]:
     """Open a console on a database."""
     async with contextlib.AsyncExitStack() as stack:
         town = await stack.enter_async_context(running_town(store))
@@ -100,7 +102,8 @@ async def running_console(store: Store, **changes: object) -> AsyncIterator[Cons
 
         desk = Desk(store, shelf_of, StoryTeller(), Trail(store, town.clock), town.clock, **changes)  # type: ignore[arg-type]
         hall = Hall(town.clock, lambda _: "Asia/Shanghai", names_of)
-        feed, rollup = Feed(partial(Overview, store), town.clock, every_s=0.05), Rollup(store, town.clock)
+        feed = Feed(partial(Overview, store), town.clock, every_s=0.05, still_open=still_open)
+        rollup = Rollup(store, town.clock)
         site = create_site([signed_in(console_routes(desk, feed), visitor_of)], ready, hall)
         url = await stack.enter_async_context(serving(site))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False, timeout=20))

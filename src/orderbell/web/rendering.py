@@ -220,7 +220,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.globals.update(static=static_url, version=__version__)
-    made.filters.update(time=_time, clock=_clock, ago=_ago, yuan=_yuan, span=_span, percent=_percent, json=raw_json, capital=_capital)
+    made.filters.update(
+        time=_time, clock=_clock, ago=_ago, yuan=_yuan, span=_span, percent=_percent, json=raw_json, capital=_capital
+    )
     return made
 
 
