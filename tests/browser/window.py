@@ -15,6 +15,16 @@ from tests.house.tree import ROOT
 PICTURES: Final = "ORDERBELL_PICTURES"
 """Set to anything, pictures for the README go to docs/pictures."""
 
+CHOSEN: Final = frozenset(
+    {
+        *(f"{name}-{locale}-1280" for name in ("overview", "order", "trial") for locale in ("zh-CN", "en")),
+        *(f"{name}-zh-CN-1280" for name in ("orders", "person", "playbook-retail-texts", "providers")),
+        *(f"customer-{locale}-390" for locale in ("zh-CN", "en")),
+        *(f"{name}-zh-CN-390" for name in ("overview", "order", "customer-choice")),
+    }
+)
+"""Those of them that are kept in docs/pictures."""
+
 PICTURE_BYTES_MAX: Final = 150_000
 GRAVE: Final = frozenset({"serious", "critical"})
 _CLIENT_ERROR: Final = 400
@@ -112,8 +122,11 @@ class Window:
             pytest.fail("\n".join([self.page.url, *grave]))
 
     async def _take_picture(self, name: str) -> None:
+        named = f"{name}-{self.locale}-{self.size}"
+        if PICTURES in os.environ and named not in CHOSEN:
+            return
         self.pictures.mkdir(parents=True, exist_ok=True)
-        path = self.pictures / f"{name}-{self.locale}-{self.size}.png"
+        path = self.pictures / f"{named}.png"
         await self.page.screenshot(path=path, animations="disabled", caret="hide")
         if PICTURES in os.environ and path.stat().st_size > PICTURE_BYTES_MAX:
             pytest.fail(f"{path} has {path.stat().st_size} bytes")

@@ -145,11 +145,14 @@ def label_of(agent: str) -> str:
 
 def keeps_secrets(request: ASGIConnection[Any, Any, Any, Any], public_url: str) -> bool:
     """Whether the browser will keep a cookie that is for secure connections only: https, or this very machine."""
-    if request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://"):
+    if request.scope["scheme"] == "https" or request.headers.get("origin", "").startswith("https://"):
         return True
     if "sec-fetch-site" in request.headers:  # browsers say so over secure connections only
         return True
-    host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").lower()
+    try:
+        host = (urlsplit(f"//{request.headers.get('host', '')}").hostname or "").lower()
+    except ValueError:
+        return False
     public = urlsplit(public_url)
     if public.scheme == "https" and host == (public.hostname or "").lower():
         return True

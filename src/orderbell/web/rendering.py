@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -96,7 +96,8 @@ class View(Struct, frozen=True):
     def link(self, **changes: str) -> str:
         """This page with other values in its query; an empty one takes a value away."""
         query = {name: value for name, value in {**self.query, **changes}.items() if value}
-        return self.path + ("?" + urlencode(query) if query else "")
+        # two slashes, or what browsers take for one, would lead to another site
+        return "/" + quote(self.path.lstrip("/")) + ("?" + urlencode(query) if query else "")
 
     def called(self, table: str, code: str) -> str:
         """What a code is called, by the table of `Names`; the code itself where nobody named it."""
@@ -121,7 +122,7 @@ def view_of(request: Request[Any, Any, Any], visitor: Visitor | None = None, *, 
     locale = next((LOCALES[one[:2]] for one in wanted if one[:2] in LOCALES), "") or _accepted(request)
     named = zone or (hall.zone_of(visitor.tenant) if visitor is not None else "Asia/Shanghai")
     return View(
-        locale=locale, nonce=secrets.token_urlsafe(16), path=request.url.path, query=_query(request),
+        locale=locale, nonce=secrets.token_urlsafe(16), path=request.scope["path"], query=_query(request),
         zone=_zone(named), now=hall.now(), names=hall.names(locale), visitor=visitor, secure=hall.secure,
         keep_language=chosen[:2] in LOCALES,
     )  # fmt: skip

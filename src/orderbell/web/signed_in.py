@@ -105,7 +105,10 @@ def own_path(wanted: str) -> str:
 
 def _next_path(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     if connection.headers.get("hx-request") == "true":
-        parts = urlsplit(connection.headers.get("hx-current-url", ""))
+        try:
+            parts = urlsplit(connection.headers.get("hx-current-url", ""))
+        except ValueError:
+            return "/console"
         return own_path(f"{parts.path}?{parts.query}" if parts.query else parts.path)
     if connection.scope.get("method", "GET") not in SAFE_METHODS:
         return "/console"
