@@ -5,9 +5,10 @@ production code has made, and nothing had to be waited for.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ PASSWORD: Final = "a long password for tests"
 LIVED: Final = timedelta(days=3)
 STEP: Final = timedelta(hours=1)
 GAP: Final = timedelta(minutes=180)
+BUSY: Final = timedelta(minutes=100)
+BUSY_GAP: Final = timedelta(minutes=10)
 STAFF: Final[Mapping[str, Role]] = {"vera": "viewer", "ada": "agent", "otto": "operator", "olga": "owner"}
 """Names by role: viewer, agent, operator, owner."""
 
@@ -118,9 +121,7 @@ async def _live(store: Store, shelf: Shelf, now: datetime, folder: Path) -> list
         host = VirtualHost(store, {TENANT: shelf}, [channel], start=start)
         stories: list[Story] = []
         events: list[Event] = []
-        for story in tell_stories(7, start, GAP):
-            if story.placed_at >= now:
-                break
+        for story in _stories(start, now):
             stories.append(story)
             events += [event for event in map(_event_of, _beats(story)) if event.received_at < now]
         events.sort(key=lambda event: (event.received_at, event.id))
@@ -134,6 +135,15 @@ async def _live(store: Store, shelf: Shelf, now: datetime, folder: Path) -> list
         await host.close()
         await channel.close()
     return stories
+
+
+def _stories(start: datetime, now: datetime) -> Iterator[Story]:
+    """Orders of three days, and more of the last two hours, so that something goes on and something is wrong."""
+    told = tell_stories(7, start, GAP)
+    yield from takewhile(lambda story: story.placed_at < now, told)
+    told = tell_stories(3, now - BUSY, BUSY_GAP)
+    for story in takewhile(lambda story: story.placed_at < now, told):
+        yield msgspec.structs.replace(story, order_no=f"{story.order_no[0]}2{story.order_no[2:]}")
 
 
 def _beats(story: Story) -> list[tuple[str, datetime, dict[str, object]]]:

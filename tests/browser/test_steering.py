@@ -20,7 +20,7 @@ async def test_operator_changes_a_playbook(open_window: OpenWindow, premises: Pr
     await window.press("main form:has(textarea) button")
     await expect(window.page.locator(".faults li").first).to_be_visible()
     await window.check("draft-faults")
-    changed = f"name: digital\nextends: digital\nnotices:\n  key_issued: {{within: {len(look) - 2}m}}\n"
+    changed = f"name: digital\nextends: digital\nnotices:\n  payment_received: {{wait: {len(look)}m, within: 30m, also: []}}\n"
     await window.page.fill("textarea[name=body]", changed)
     await window.press("main form:has(textarea) button")
     await window.check("draft-changes")

@@ -1,7 +1,13 @@
 """Attempts on the site that no single page is to blame for: each holds what somebody with bad intentions must not get."""
 
 import asyncio
+import html
+import re
 
+import httpx
+import pytest
+
+from orderbell.store.keys import create_key
 from orderbell.store.postgres import Store
 from orderbell.store.sessions import IDLE
 from orderbell.web.console.live import CHECKED_EVERY, LISTENERS_OF_ONE_MAX
@@ -93,3 +99,95 @@ async def test_one_account_takes_not_all_places(store: Store) -> None:
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
         for answer in answers:
             await answer.aclose()
+
+
+PAGES = ("/", "/sign-in", "/setup?token=x", "/enter/x", "/track", f"/t/{'a' * 22}", f"/l/{'a' * 22}", "/nothing")
+
+
+async def test_headers_that_are_none_break_nothing(store: Store) -> None:
+    """Headers that no browser sends must never be answered with 500, which fills the log with traces."""
+    hostile = (
+        {"host": "shop.example:99999"}, {"host": "["}, {"host": "a b"}, {"host": "[::1"}, {"origin": "http://["},
+        {"hx-request": "true", "hx-current-url": "http://["}, {"cookie": "=;;__Host-orderbell=\xff"},
+        {"x-forwarded-for": "[,"}, {"authorization": "Bearer \xe9"}, {"accept-language": "\xff,;q"},
+    )  # fmt: skip
+    async with running_front(store) as front:
+        for headers in hostile:
+            sent = {
+                name.encode(): value.encode("latin-1") for name, value in {"accept": "text/html", **headers}.items()
+            }
+            for path in (*PAGES, "/console", "/v1/orders", "/metrics"):
+                for method in ("GET", "POST"):
+                    answer = await front.http.request(method, front.url + path, headers=sent)
+                    assert answer.status_code < 500, (method, path, headers)
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/x", "/%09/evil.example", "/%5Cevil.example", "/%0A%2Fevil.example", "///evil.example"]
+)
+async def test_no_page_links_to_where_its_address_says(store: Store, path: str) -> None:
+    """A page that repeats its own address in links must lead nowhere else, whatever the address looks like."""
+    async with running_front(store) as front:
+        answer = await front.http.get(
+            httpx.URL(front.url).copy_with(raw_path=path.encode()), headers={"accept": "text/html"}
+        )
+        links = re.findall(r'(?:href|action)="([^"]*)"', answer.text)
+        assert links
+        for link in map(html.unescape, links):
+            assert httpx.URL(front.url).join(link).host == "127.0.0.1", link
+            assert re.match(r"/(?![/\\\s])|[?#]|$", link), link
+            assert link.isprintable()
+
+
+async def test_texts_that_no_table_holds_find_nothing(store: Store) -> None:
+    """U+0000 in ids and parameters must be answered as what does not exist."""
+    async with running_front(store) as front:
+        key = await create_key(store.pool, "acme")
+        headers = {"authorization": f"Bearer {key}"}
+        for path in ("/v1/contacts/a%00b/explain", "/v1/contacts/ann/explain?topic=%00", "/v1/orders/a%00b/explain"):
+            assert (await front.http.get(path, headers=headers)).status_code == 404, path
+
+
+FORMS = ("/console/playbook", "/console/playbook/retail/draft", "/console/playbook/retail/activate",
+         "/console/playbook/retail/trial", "/console/settings/account/language", "/console/settings/users")  # fmt: skip
+PART = b'--x\r\nContent-Disposition: form-data; name="body"\r\nContent-Type: text/plain; charset=%s\r\n\r\nhi\xff\r\n--x--\r\n'
+
+
+async def test_forms_that_are_none_are_refused(store: Store) -> None:
+    """Whatever is sent in place of a form must be refused, without reading thousands of fields, and never be a 500."""
+    plain, parts = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
+    bodies = (
+        (parts, PART % b"utf-7"), (parts, PART % b"bogus"), (parts, b"--x\r\n\r\nhi\r\n--x--\r\n"), (parts, b"--x"),
+        ("application/json", b'{"body": ["a"]}'), (plain, b"&".join(b"f%d=1" % n for n in range(5000))),
+        (plain, b"&".join([b"body=1"] * 5000)), (plain, b"body=" + b"%F0%9F%98%80" * 100_000),
+        (plain, b"body=a&seen=0001-01-01T00:00:00%2B23:59&name=%FF&days=1&sure=1&role=owner&locale=en"),
+    )  # fmt: skip
+    async with running_front(store) as front:
+        owner = await front.signed_in("owner")
+        sent = {**owner.headers, "cookie": f"{COOKIE}={owner.token}"}
+        for path in FORMS:
+            for media_type, body in bodies:
+                answer = await front.http.post(path, headers={**sent, "content-type": media_type}, content=body)
+                assert answer.status_code < 500, (path, media_type, body[:40])
+                wanted = (413, 415, 400) if media_type != plain or len(body) > 1000 else (200, 303, 404, 409, 422)
+                assert answer.status_code in wanted, (path, media_type, body[:40], answer.status_code)
+
+
+async def test_every_answer_says_that_it_is_not_kept(store: Store) -> None:
+    """Answers of the API, problems and redirects too must be kept by nobody and be taken for what they are."""
+    async with running_front(store) as front:
+        key = await create_key(store.pool, "acme")
+        for path in (
+            "/v1/orders",
+            "/v1/hooks",
+            "/v1/contacts?phone=1",
+            "/v1/nothing",
+            "/healthz",
+            "/console",
+            "/sign-in",
+        ):
+            answer = await front.http.get(path, headers={"authorization": f"Bearer {key}"})
+            assert answer.headers.get_list("cache-control") == ["no-store"], path
+            assert answer.headers.get_list("x-content-type-options") == ["nosniff"], path
+        kept = await front.http.get("/static/console.css")
+        assert "immutable" in kept.headers["cache-control"]

@@ -23,6 +23,7 @@ from orderbell.core.model import (
     decode_notice,
     decode_order,
 )  # fmt: skip
+from orderbell.store.pages import is_storable
 from orderbell.store.postgres import Connection, Store
 
 STEPS_MAX = 2000
@@ -126,6 +127,8 @@ class Archive:
 
     async def of_order(self, order_no: str) -> Dossier | None:
         """All about an order; None where the tenant has none of this number."""
+        if not is_storable(order_no):
+            return None
         async with self._snapshot() as connection:
             state = await connection.fetchval(_ORDER, self._tenant, order_no)
             if state is None:
@@ -144,6 +147,9 @@ class Archive:
 
     async def of_contact(self, contact: str, topic: str = "", limit: int = 50) -> Dossier | None:
         """What a person was told of late, or not, the last `limit` notices; None where the tenant knows nobody so."""
+        if not is_storable(contact):
+            return None
+        topic = topic.replace("\0", "\ufffd")  # which no topic holds either
         async with self._snapshot() as connection:
             people = await self._contacts(connection, [contact])
             if not people:

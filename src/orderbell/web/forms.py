@@ -38,14 +38,14 @@ class Form(Struct, frozen=True):
         return self.values.get(name, ())
 
 
-async def read_form(request: Request[Any, Any, Any]) -> Form:
-    """Read the form of a request; what is no form, or too large, is refused."""
+async def read_form(request: Request[Any, Any, Any], bytes_max: int = BODY_BYTES_MAX) -> Form:
+    """Read the form of a request; what is no form, or has more than `bytes_max` bytes, is refused."""
     media_type = request.headers.get("content-type", _MEDIA_TYPE).partition(";")[0].strip().lower()
     if media_type != _MEDIA_TYPE:
         say_no(415, "wrong_media_type", "Unsupported media type", f"send a form as {_MEDIA_TYPE}")
     body = await request.body()
-    if len(body) > BODY_BYTES_MAX:
-        say_no(413, "too_large", "Too large", f"a form has at most {BODY_BYTES_MAX:,} bytes")
+    if len(body) > bytes_max:
+        say_no(413, "too_large", "Too large", f"a form has at most {bytes_max:,} bytes")
     try:
         values = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
     except ValueError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from orderbell.store.trail import Trail
 from orderbell.web.console.playbook import changes_between, nothing_here, playbook_list, versions_page
 from orderbell.web.console.playbook_parts import missed_lines
 from orderbell.web.console.trials import Trials, trial_shown
+from orderbell.web.forms import read_form
 from orderbell.web.playbook_desk import PlaybookDesk, Refusal, source_of
 from orderbell.web.rendering import View, hall_of, page, view_of
 from orderbell.web.rights import Visitor
@@ -28,6 +29,8 @@ WRITE: Final = {"right": "playbooks:write"}
 READ: Final = {"right": "playbooks:read"}
 CHANGED_TEXTS_MAX: Final = 60
 FAULTS_MAX: Final = 100
+FORM_BYTES_MAX: Final = 4 * DRAFT_BYTES_MAX
+"""A form spells most signs out with three bytes for one."""
 
 _is_new_name = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch
 
@@ -66,7 +69,7 @@ def drafting_pages(desk: PlaybookDesk, trials: Trials, trail: Trail) -> list[Con
 def _begin(desk: PlaybookDesk) -> ControllerRouterHandler:
     @post("/console/playbook", opt=WRITE, status_code=200)
     async def begin_playbook(visitor: NamedDependency[Visitor], request: Request[Any, Any, Any]) -> Response[Any]:
-        name = str((await request.form()).get("name", "")).strip()
+        name = (await read_form(request)).text("name")
         if not _is_new_name(name):
             return await playbook_list(desk, visitor, request, status=422, wrong=name[:80] or "?")
         return _go(f"/console/playbook/{name}/draft")
@@ -93,14 +96,14 @@ def _save(desk: PlaybookDesk, trials: Trials, trail: Trail) -> ControllerRouterH
         visitor: NamedDependency[Visitor], request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[Any]:
         _check_name(desk, visitor, name)
-        form, view, kept = await request.form(), view_of(request, visitor), desk.of(visitor.tenant)
-        body = _as_typed(str(form.get("body", "")))
+        form, view = await read_form(request, FORM_BYTES_MAX), view_of(request, visitor)
+        kept, body = desk.of(visitor.tenant), _as_typed(form.raw("body"))
         if len(body.encode(errors="replace")) > DRAFT_BYTES_MAX:
             found = await kept.draft(name)
             note = view.say("playbook.draft_too_long")
             return await _page(desk, trials, visitor, view, name, found, status=413, note=note)
         old = desk.shelf(visitor.tenant).playbooks.get(name)
-        known, seen = await kept.draft(name), _moment(str(form.get("seen", "")))
+        known, seen = await kept.draft(name), _moment(form.raw("seen"))
         base = known.base_version if known is not None else old.version if old is not None else ""
         draft = Draft(name, body, base, hall_of(request).now(), visitor.actor)
         try:
@@ -131,16 +134,16 @@ def _activate(desk: PlaybookDesk, trials: Trials) -> ControllerRouterHandler:
         visitor: NamedDependency[Visitor], request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[Any]:
         _check_name(desk, visitor, name)
-        form, view = await request.form(), view_of(request, visitor)
-        expected, version = str(form.get("expected", "")), str(form.get("version", ""))
+        form, view = await read_form(request), view_of(request, visitor)
+        expected, version = form.raw("expected"), form.raw("version")
         draft = None if version else await desk.of(visitor.tenant).draft(name)
         change = {"expected": expected, "actor": visitor.actor}
-        if not form.get("sure"):
+        if not form.raw("sure"):
             note = view.say("playbook.activate_unsure")
             return await _answer(desk, trials, visitor, view, name, draft, note, status=422)
         if version:
             done = await desk.activate_again(visitor.tenant, name, version, **change)
-        elif draft is None or _stamp(draft) != str(form.get("seen", "")):
+        elif draft is None or _stamp(draft) != form.raw("seen"):
             note = view.say("playbook.draft_clash")
             return await _answer(desk, trials, visitor, view, name, draft, note, status=409)
         else:
@@ -251,9 +254,9 @@ def _stamp(draft: Draft) -> str:
 def _moment(stamp: str) -> datetime | None:
     try:
         at = datetime.fromisoformat(stamp)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return at if at.tzinfo is not None else None
 
 
 def _go(path: str) -> Response[None]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from orderbell.core.playbook import Playbook
 from orderbell.store.trials import LOST_AFTER, Trial
 from orderbell.web.console.playbook import nothing_here
+from orderbell.web.forms import read_form
 from orderbell.web.playbook_desk import PlaybookDesk
 from orderbell.web.rendering import View, fragment, view_of
 from orderbell.web.rights import Visitor
@@ -91,7 +92,7 @@ def _begin(desk: PlaybookDesk, trials: Trials) -> ControllerRouterHandler:
     async def begin_trial(
         visitor: NamedDependency[Visitor], request: Request[Any, Any, Any], name: FromPath[str]
     ) -> Response[None]:
-        given = str((await request.form()).get("days", ""))
+        given = (await read_form(request)).raw("days")
         days = int(given) if given in map(str, DAYS) else DAYS[0]
         draft = await desk.of(visitor.tenant).draft(name) if "\0" not in name else None
         if draft is None:
