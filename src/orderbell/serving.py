@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+"""What a request may send beside its body: address, headers, trailers. Who sends more is answered 400 and cut off."""
 
 # Longer than clients keep idle connections, so that they close them and not the server: a connection closed
 # just as a request comes in looks like a lost answer.
 _KEEP_ALIVE_S: Final = 75
 _SHUTDOWN_S: Final = 2
 _BACKLOG: Final = 2_048
+_HEADER_BYTES: Final = 32  # of an empty header, so that a hundred thousand of them cost something
 
 
 class _Server(uvicorn.Server):
@@ -31,9 +36,48 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1 as uvicorn speaks it, with an end to all that is no body: by itself it keeps whatever comes."""
+
+    _head_bytes = 0
+    _unread_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._unread_bytes += len(data)
+        super().data_received(data)
+        if self._unread_bytes > HEAD_BYTES_MAX:  # the parser still waits for the end of one name or value
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._take(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._take(len(name) + len(value) + _HEADER_BYTES)
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread_bytes = 0
+        super().on_message_complete()
+
+    def _take(self, count: int) -> None:
+        self._head_bytes, self._unread_bytes = self._head_bytes + count, 0
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise ValueError("too long a head")  # the parser gives up, and uvicorn answers 400
+
+
 def _configure(app: Any) -> uvicorn.Config:  # noqa: ANN401 - an ASGI application, for which every library has its own type
     return uvicorn.Config(
         app,
+        http=_HttpProtocol,
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tests.browser.window import Window
 
 SIZES = {"1280": (1280, 800), "390": (390, 844)}
+FEW = ["1280-en", "390-zh-CN"]
+"""Enough for what is no main way."""
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 OpenWindow = Callable[..., Awaitable["Window"]]

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenWindow
+from tests.browser.conftest import FEW, OpenWindow
 from tests.browser.premises import Premises
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -49,6 +49,7 @@ async def test_customer_says_what_they_wish_to_hear(open_window: OpenWindow, pre
     await window.check()
 
 
+@pytest.mark.parametrize("look", FEW)
 async def test_customer_looks_an_order_up(open_window: OpenWindow, premises: Premises, look: str) -> None:
     """Number and last four digits open the page; a miss is told without saying which of them was wrong."""
     order_no = f"UP-{look}"
@@ -66,6 +67,7 @@ async def test_customer_looks_an_order_up(open_window: OpenWindow, premises: Pre
     assert "/t/" in window.page.url
 
 
+@pytest.mark.parametrize("look", FEW)
 @pytest.mark.parametrize("playbook", ["retail", "digital", "consignment"])
 async def test_page_of_every_playbook(open_window: OpenWindow, premises: Premises, playbook: str) -> None:
     """Each kind of order has its page."""

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenWindow
+from tests.browser.conftest import FEW, OpenWindow
 from tests.browser.premises import Premises
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -66,6 +66,7 @@ async def test_agent_helps_a_person(open_window: OpenWindow, premises: Premises)
     await window.check()
 
 
+@pytest.mark.parametrize("look", FEW)
 async def test_feed_is_live(open_window: OpenWindow, premises: Premises, look: str) -> None:
     """What happens while the overview is open appears on it by itself."""
     window = await open_window("vera")

@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from orderbell.store.accounts import Accounts
 from orderbell.web.passwords import Passwords
-from tests.browser.conftest import OpenWindow
+from tests.browser.conftest import FEW, OpenWindow
 from tests.browser.premises import TENANT, Premises
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,6 +44,7 @@ async def test_sign_in_and_out(open_window: OpenWindow, premises: Premises, look
     assert "/sign-in" in window.page.url
 
 
+@pytest.mark.parametrize("look", FEW)
 async def test_console_asks_who_is_there(open_window: OpenWindow) -> None:
     """Whoever is not signed in is led to the form, and from there to where they wanted to go."""
     window = await open_window()
@@ -51,6 +52,7 @@ async def test_console_asks_who_is_there(open_window: OpenWindow) -> None:
     await expect(window.page.locator("input[name=next]")).to_have_value("/console/orders")
 
 
+@pytest.mark.parametrize("look", FEW)
 async def test_link_that_is_over_says_so(open_window: OpenWindow) -> None:
     """A one-time link that nobody made, and a page that is not there, are told in plain words."""
     window = await open_window()

@@ -18,7 +18,7 @@ PICTURES: Final = "ORDERBELL_PICTURES"
 CHOSEN: Final = frozenset(
     {
         *(f"{name}-{locale}-1280" for name in ("overview", "order", "trial") for locale in ("zh-CN", "en")),
-        *(f"{name}-zh-CN-1280" for name in ("orders", "person", "messages", "providers")),
+        *(f"{name}-zh-CN-1280" for name in ("orders", "person", "cases", "providers")),
         *(f"customer-{locale}-390" for locale in ("zh-CN", "en")),
         *(f"{name}-zh-CN-390" for name in ("overview", "order", "customer-choice")),
     }

@@ -3,17 +3,21 @@
 import asyncio
 import html
 import re
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
 
+from orderbell.store.activation import Activations, Draft
 from orderbell.store.keys import create_key
+from orderbell.store.pages import cursor_of
 from orderbell.store.postgres import Store
 from orderbell.store.sessions import IDLE
 from orderbell.web.console.live import CHECKED_EVERY, LISTENERS_OF_ONE_MAX
 from orderbell.web.signed_in import COOKIE
 from tests.web.console_site import Console, running_console
 from tests.web.front_site import running_front
+from tests.web.playbook_site import running_playbooks
 
 PATIENCE_S = 20
 
@@ -191,3 +195,48 @@ async def test_every_answer_says_that_it_is_not_kept(store: Store) -> None:
             assert answer.headers.get_list("x-content-type-options") == ["nosniff"], path
         kept = await front.http.get("/static/console.css")
         assert "immutable" in kept.headers["cache-control"]
+
+
+async def test_numbers_and_moments_that_no_table_holds(store: Store) -> None:
+    """Numbers, moments and cursors beyond what the database holds must be refused or find nothing."""
+    huge = "9" * 23
+    early, late = "0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59"
+    async with running_front(store) as front:
+        owner = await front.signed_in("owner")
+        for way in ("role", "disable", "enable", "link", "sessions/x/end"):
+            assert (await owner.post(f"/console/settings/users/{huge}/{way}", {"role": "owner"})).status_code == 404
+        assert (await owner.get(f"/console/settings/users/{huge}")).status_code == 404
+        key = await create_key(store.pool, "acme")
+        after = f"after={cursor_of(2**40, 0, '', '')}"
+        for path in (
+            f"/v1/orders?opened_from={early}", f"/v1/orders?opened_until={late}", f"/v1/messages?created_from={late}",
+            f"/v1/orders/A1/timeline?{after}",
+        ):  # fmt: skip
+            answer = await front.http.get(path, headers={"authorization": f"Bearer {key}"})
+            assert answer.status_code == 422, (path, answer.text)
+
+
+async def test_newer_draft_is_not_dropped(store: Store) -> None:
+    """Who throws away a draft that they looked at must not throw away what somebody else has saved since."""
+    async with running_playbooks(store) as site:
+        await site.save("name: retail\n")
+        first = await site.page("/console/playbook/retail/draft")
+        (seen,) = {html.unescape(one) for one in re.findall(r'name="seen" value="([^"]+)"', first)}
+        drafts = Activations(store, "acme")
+        newer = Draft("retail", "# newer\n", "", datetime.fromisoformat(seen) + timedelta(seconds=1), "user:bob")
+        await drafts.put_draft(newer, datetime.fromisoformat(seen))
+        assert (await site.post("/console/playbook/retail/draft/drop", {"seen": seen})).status_code == 409
+        assert await drafts.draft("retail") == newer
+        again = {"seen": newer.updated_at.isoformat()}
+        assert (await site.post("/console/playbook/retail/draft/drop", again)).status_code == 303
+        assert await drafts.draft("retail") is None
+        assert (await site.post("/console/playbook/retail/draft/drop", again)).status_code == 303
+
+
+async def test_ticket_of_before_the_second_step(store: Store) -> None:
+    """A link that was made before the second step was turned on must open nothing any more."""
+    async with running_front(store) as front:
+        account = await front.person("ann")
+        ticket = await front.sessions.make_ticket(account, timedelta(days=3))
+        await front.accounts.set_two_step(account, b"s" * 20)
+        assert (await front.browser().post(f"/enter/{ticket}")).status_code == 404

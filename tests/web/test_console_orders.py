@@ -99,7 +99,7 @@ async def test_texts_of_shops_and_customers_come_out_as_text(store: Store) -> No
                 assert "<img" not in page.replace('<img src="/static/', ""), path
                 assert "<script>" not in page, path
                 assert "onerror=alert(1)>" not in page, path
-    assert shown.count("&lt;img src=x") > 20, "the texts are there"
+    assert shown.count("&lt;img src=x") >= 20, "the texts are there"
 
 
 async def test_orders_are_found_by_number_and_phone(store: Store) -> None:

@@ -271,11 +271,15 @@ class Accounts:
             await connection.execute(_SET_PASSWORD, account, password)
 
     async def set_two_step(self, account: int, secret: bytes | None, step: int = 0, keep: bytes = b"") -> None:
-        """Turn the second step on with a secret, whose code of `step` is used up, or off (None)."""
+        """Turn the second step on with a secret, whose code of `step` is used up, or off (None).
+
+        Ends all sessions but the one of the hash `keep`, and tickets: they were made when one step was enough.
+        """
         sealed = self._vault.seal("", _row(account), secret) if secret is not None else None
         async with self._store.connection() as connection, connection.transaction():
             await connection.execute(_SET_TWO_STEP, account, sealed, step)
             await connection.execute(_END_ALL, account, keep)
+            await connection.execute(_VOID_TICKETS, account)
 
     async def take_code(self, account: int, step: int) -> bool:
         """Use the code of a time step up; False when it, or a later one, was used before."""

@@ -76,7 +76,9 @@ ON CONFLICT (tenant, name) DO UPDATE SET body = excluded.body, base_version = ex
 WHERE d.updated_at IS NOT DISTINCT FROM $7::timestamptz
 RETURNING updated_at
 """
-_DROP_DRAFT = "DELETE FROM draft WHERE tenant = $1 AND name = $2"
+_DROP_DRAFT = """
+DELETE FROM draft WHERE tenant = $1 AND name = $2 AND ($3::timestamptz IS NULL OR updated_at = $3)
+"""
 # Rungs are looked for one by one, and only those that would be gone: nearly always there is none.
 _STANDING = """
 SELECT stage FROM unnest($3::text[]) AS gone (name) CROSS JOIN LATERAL (
@@ -247,10 +249,10 @@ class Activations:
             if await connection.fetchval(_PUT_DRAFT, self._tenant, *columns, seen) is None:
                 raise DraftChanged("somebody else saved this draft meanwhile; look at theirs before you save yours")
 
-    async def drop_draft(self, name: str) -> bool:
-        """Throw a draft away; False where there is none."""
+    async def drop_draft(self, name: str, seen: datetime | None = None) -> bool:
+        """Throw a draft away; with `seen` only the one that was saved then. False where there is none such."""
         async with self._store.connection() as connection:
-            return str(await connection.execute(_DROP_DRAFT, self._tenant, name)) == "DELETE 1"
+            return str(await connection.execute(_DROP_DRAFT, self._tenant, name, seen)) == "DELETE 1"
 
     async def missed(self, old: Collection[Playbook], new: Playbook, now: datetime) -> Missed:
         """What the tenant's orders and notices need of the versions so far, and the new one does not have.

@@ -50,6 +50,9 @@ class JournalLine(Struct, frozen=True):
     effects: tuple[Effect, ...]
 
 
+_VERSION_MAX = 2**31 - 1  # what the column takes
+
+
 class Timeline:
     """The orders of one tenant, one at a time. Every method raises DatabaseUnavailable as all reads do."""
 
@@ -75,6 +78,8 @@ class Timeline:
         """
         key = read_cursor(after, tuple[int, int, str, str]) or _FIRST
         limit = within(limit)
+        if abs(key[0]) > _VERSION_MAX:
+            raise ValueError("cursor")
         if not is_storable(order_no):
             return None
         values = (key[0], moment(key[1]), key[2], key[3], limit + 1)

@@ -27,6 +27,9 @@ KEYS: Final = "/console/settings/keys"
 BRAND: Final = "/console/settings/brand"
 LINK_LASTS: Final = timedelta(days=3)
 LABEL_LENGTH_MAX: Final = 60
+ACCOUNT_MAX: Final = 2**63 - 1
+"""The greatest number that a table can hold."""
+
 _USERS_WRITE: Final = {"right": "users:write"}
 _KEYS_WRITE: Final = {"right": "keys:write"}
 _SETTINGS_WRITE: Final = {"right": "settings:write"}
@@ -71,7 +74,8 @@ def _member_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         return page("settings_user.html", view_of(request, visitor), status=status, **(filled | values))
 
     async def member_of(visitor: Visitor, account: int) -> Member:
-        return await door.accounts.member(visitor.tenant, account) or _nobody()
+        found = await door.accounts.member(visitor.tenant, account) if account <= ACCOUNT_MAX else None
+        return found or _nobody()
 
     @get(f"{USERS}/{{account:int}}", opt=_USERS_WRITE)
     async def show_user(request: Ask, visitor: Me, account: FromPath[int]) -> Response[Any]:

@@ -11,7 +11,7 @@ added meanwhile at the front.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn, TypeAlias
 
 import msgspec
@@ -50,8 +50,8 @@ def read_moment(text: str | None, field: str) -> datetime | None:
     if text is None:
         return None
     try:
-        return msgspec.convert(text, _Moment)
-    except msgspec.ValidationError:
+        return msgspec.convert(text, _Moment).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
         wrong_value(field, "write a moment with its zone, such as 2026-03-02T10:00:00%2B08:00")
 
 

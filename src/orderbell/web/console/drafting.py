@@ -63,7 +63,13 @@ class Looked(Struct, frozen=True):
 
 def drafting_pages(desk: PlaybookDesk, trials: Trials, trail: Trail) -> list[ControllerRouterHandler]:
     """Make the pages; they need somebody who is signed in (`web.signed_in`)."""
-    return [_begin(desk), _show(desk, trials), _save(desk, trials, trail), _drop(desk, trail), _activate(desk, trials)]
+    return [
+        _begin(desk),
+        _show(desk, trials),
+        _save(desk, trials, trail),
+        _drop(desk, trials, trail),
+        _activate(desk, trials),
+    ]
 
 
 def _begin(desk: PlaybookDesk) -> ControllerRouterHandler:
@@ -117,12 +123,18 @@ def _save(desk: PlaybookDesk, trials: Trials, trail: Trail) -> ControllerRouterH
     return save_draft
 
 
-def _drop(desk: PlaybookDesk, trail: Trail) -> ControllerRouterHandler:
+def _drop(desk: PlaybookDesk, trials: Trials, trail: Trail) -> ControllerRouterHandler:
     @post("/console/playbook/{name:str}/draft/drop", opt=WRITE, status_code=200)
-    async def drop_draft(visitor: NamedDependency[Visitor], name: FromPath[str]) -> Response[Any]:
+    async def drop_draft(
+        visitor: NamedDependency[Visitor], request: Request[Any, Any, Any], name: FromPath[str]
+    ) -> Response[Any]:
         _check_name(desk, visitor, name)
-        if await desk.of(visitor.tenant).drop_draft(name):
+        kept, seen = desk.of(visitor.tenant), _moment((await read_form(request)).raw("seen"))
+        if await kept.drop_draft(name, seen):
             await trail.write(visitor.tenant, visitor.actor, "playbook.draft_dropped", name)
+        elif (theirs := await kept.draft(name)) is not None:  # somebody saved another one after this one was shown
+            view = view_of(request, visitor)
+            return await _answer(desk, trials, visitor, view, name, theirs, view.say("playbook.draft_clash"))
         return _go("/console/playbook")
 
     return drop_draft
@@ -154,7 +166,7 @@ def _activate(desk: PlaybookDesk, trials: Trials) -> ControllerRouterHandler:
             lines += [view.say("playbook.missed_remedy")] if lines else []
             return await _answer(desk, trials, visitor, view, name, draft, note, lines=lines)
         if draft is not None:
-            await desk.of(visitor.tenant).drop_draft(name)
+            await desk.of(visitor.tenant).drop_draft(name, draft.updated_at)  # a newer one is somebody's work
         note = view.say("playbook.activated", version=done.version) if done else view.say("playbook.activated_already")
         return await versions_page(desk, visitor, view, name, note=note)
 
