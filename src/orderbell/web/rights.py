@@ -45,13 +45,12 @@ _VIEWER: Final[frozenset[Right]] = frozenset(
         "cases:read",
         "playbooks:read",
         "providers:read",
-        "hooks:read",
         "metrics:read",
         "account:write",
     }
 )
 _AGENT: Final[frozenset[Right]] = _VIEWER | {"people:read", "people:write", "links:write"}
-_OPERATOR: Final[frozenset[Right]] = _AGENT | {"playbooks:write", "hooks:write", "settings:write"}
+_OPERATOR: Final[frozenset[Right]] = _AGENT | {"playbooks:write", "hooks:read", "hooks:write", "settings:write"}
 
 ROLES: Final[Mapping[Role, frozenset[Right]]] = {
     "owner": frozenset(RIGHTS),
@@ -59,7 +58,7 @@ ROLES: Final[Mapping[Role, frozenset[Right]]] = {
     "agent": _AGENT,
     "viewer": _VIEWER,
 }
-"""What each role may do; a viewer sees no people, and names only masked."""
+"""What each role may do; a viewer sees no people, and names only masked; addresses of webhooks may hold secrets."""
 
 
 class Visitor(Struct, frozen=True, kw_only=True):
