@@ -30,7 +30,7 @@ from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant
 from orderbell.web.access import keyed
-from orderbell.web.people import people_routes
+from orderbell.web.api.people import people_routes
 from orderbell.web.site import create_site
 from tests.dispatch.rig import Clock, Scripted
 from tests.site_server import TooBusy

@@ -30,7 +30,7 @@ from orderbell.store.keys import create_key
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant
 from orderbell.store.tracking import Tracking
-from orderbell.web.passwords import Passwords
+from orderbell.web.account.passwords import Passwords
 from tests.database import VAULT
 
 TENANT: Final = "acme"

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from orderbell.store.accounts import Accounts
-from orderbell.web.passwords import Passwords
+from orderbell.web.account.passwords import Passwords
 from tests.browser.conftest import FEW, OpenWindow
 from tests.browser.premises import TENANT, Premises
 

@@ -8,6 +8,7 @@ from orderbell.store.keys import (
     KEY_LENGTH,
     REMEMBERED_MAX,
     REMEMBERED_S,
+    ApiCaller,
     KeyRing,
     create_key,
     fingerprint_of,
@@ -71,7 +72,9 @@ async def test_revoked_key_dies_within_ten_seconds(store: Store) -> None:
 async def test_memory_of_keys_is_bounded(store: Store) -> None:
     """However many keys come by, the memory must stay small."""
     ring = KeyRing(store.pool)
-    ring._known = {number.to_bytes(32, "big"): ("acme", 0.0) for number in range(REMEMBERED_MAX)}
+    ring._known = {
+        number.to_bytes(32, "big"): (ApiCaller("acme", frozenset(), ""), 0.0) for number in range(REMEMBERED_MAX)
+    }
     await ring.tenant_of(await create_key(store.pool, "acme"))
     assert len(ring._known) == 1
 

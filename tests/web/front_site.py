@@ -30,14 +30,14 @@ from orderbell.store.postgres import Store
 from orderbell.store.sessions import Sessions
 from orderbell.store.tenants import add_tenant
 from orderbell.store.trail import Trail
-from orderbell.web.door import DEVICE_COOKIE
-from orderbell.web.my_account import my_account_routes
-from orderbell.web.passwords import Passwords
-from orderbell.web.settings_pages import settings_routes
+from orderbell.web.account.door import DEVICE_COOKIE
+from orderbell.web.account.my_account import my_account_routes
+from orderbell.web.account.passwords import Passwords
+from orderbell.web.account.signing_in import signing_in_routes, switching_routes
+from orderbell.web.console.settings import settings_routes
+from orderbell.web.console.trail import trail_routes
 from orderbell.web.signed_in import COOKIE, signed_in
-from orderbell.web.signing_in import signing_in_routes, switching_routes
 from orderbell.web.site import create_site
-from orderbell.web.trail_pages import trail_routes
 from tests.dispatch.rig import Clock
 
 PASSWORD = "correct horse battery"

@@ -18,7 +18,7 @@ from orderbell.store.idempotency import CLAIMED_MAX, REMEMBERED, KnownAnswers, f
 from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.postgres import Store
 from orderbell.web.access import keyed, say_no
-from orderbell.web.idempotency import BODY_BYTES_MAX, once
+from orderbell.web.api.idempotency import BODY_BYTES_MAX, once
 from orderbell.web.site import create_site
 from tests.dispatch.rig import Clock
 

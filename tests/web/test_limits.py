@@ -11,7 +11,7 @@ from litestar.types import ControllerRouterHandler
 from orderbell.serving import serving
 from orderbell.store.keys import SCOPES, ApiCaller
 from orderbell.web.access import keyed
-from orderbell.web.limits import BUCKETS_MAX, Limits, limited
+from orderbell.web.api.limits import BUCKETS_MAX, Limits, limited
 from orderbell.web.site import create_site
 
 

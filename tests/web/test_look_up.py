@@ -7,7 +7,7 @@ import pytest
 
 from orderbell.store.brand import Brand, Brands
 from orderbell.store.postgres import Store
-from orderbell.web.look_up import ANSWER_S
+from orderbell.web.guest.look_up import ANSWER_S
 from tests.dispatch.rig import NOON
 from tests.guests import Pages, buyer, running_pages
 

@@ -16,9 +16,9 @@ from orderbell.settings import Settings
 from orderbell.store.brand import Brand, Brands, wrong_fields
 from orderbell.store.keys import KeyRing
 from orderbell.store.postgres import Store
+from orderbell.web.account.door import label_of
 from orderbell.web.client_address import client_address
 from orderbell.web.csv import csv_line, plain_cell
-from orderbell.web.door import label_of
 from tests.web.front_site import PASSWORD, RunningFront, running_front
 
 USERS, KEYS, BRAND = "/console/settings/users", "/console/settings/keys", "/console/settings/brand"

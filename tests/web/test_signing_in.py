@@ -15,10 +15,10 @@ from orderbell.app.accounts import Clerk, first_run_path, make_ticket
 from orderbell.settings import Settings
 from orderbell.store.brand import Brands
 from orderbell.store.postgres import Store
-from orderbell.web.door import DEVICE_COOKIE
-from orderbell.web.passwords import Passwords, weakness
+from orderbell.web.account.door import DEVICE_COOKIE
+from orderbell.web.account.passwords import Passwords, weakness
+from orderbell.web.account.two_step import code_at, matching_step, read_secret, spell_secret
 from orderbell.web.signed_in import COOKIE, own_path
-from orderbell.web.two_step import code_at, matching_step, read_secret, spell_secret
 from tests.web.front_site import PASSWORD, Browser, RunningFront, running_front
 
 ACCOUNT = "/console/settings/account"

@@ -18,7 +18,7 @@ from orderbell.observe import counts, set_up_logging
 from orderbell.store.brand import Brand, Brands
 from orderbell.store.postgres import Store
 from orderbell.web import rendering
-from orderbell.web.customer import MISSES_MAX, Guesses
+from orderbell.web.guest.desk import MISSES_MAX, Guesses
 from tests.dispatch.rig import NOON
 from tests.guests import PHONE, Pages, buyer, people_of, running_pages
 

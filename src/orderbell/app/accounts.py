@@ -18,8 +18,8 @@ from orderbell.store.sessions import Sessions
 from orderbell.store.tenants import add_tenant
 from orderbell.store.throttle import Throttle
 from orderbell.store.trail import Trail
-from orderbell.web.door import Door
-from orderbell.web.passwords import Passwords
+from orderbell.web.account.door import Door
+from orderbell.web.account.passwords import Passwords
 
 ACTOR = "system"
 """How the trail names whoever has the command line."""

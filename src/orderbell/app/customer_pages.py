@@ -24,11 +24,11 @@ from orderbell.store.throttle import Throttle
 from orderbell.store.tracking import OrderKey, Tracking
 from orderbell.store.trail import Trail
 from orderbell.web.api.link import link_routes
-from orderbell.web.customer import GuestDesk
+from orderbell.web.guest.desk import GuestDesk
+from orderbell.web.guest.look_up import look_up_routes
+from orderbell.web.guest.short_links import short_link_routes
+from orderbell.web.guest.tracking import tracking_routes
 from orderbell.web.live import Live
-from orderbell.web.look_up import look_up_routes
-from orderbell.web.short_links import short_link_routes
-from orderbell.web.tracking import tracking_routes
 
 FORGET_EVERY: Final = timedelta(hours=1)
 

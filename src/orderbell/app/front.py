@@ -41,13 +41,20 @@ from orderbell.store.sessions import Sessions
 from orderbell.store.timeline import Timeline
 from orderbell.store.trail import Trail
 from orderbell.web.access import keyed
+from orderbell.web.account.door import Door
+from orderbell.web.account.my_account import my_account_routes
+from orderbell.web.account.signing_in import signing_in_routes, switching_routes
 from orderbell.web.api.cases import case_routes
+from orderbell.web.api.explaining import explain_routes
 from orderbell.web.api.figures import figure_routes
 from orderbell.web.api.hooks import hook_routes
+from orderbell.web.api.idempotency import once
+from orderbell.web.api.limits import Limits, limited
 from orderbell.web.api.messages import message_routes
 from orderbell.web.api.orders import order_routes
+from orderbell.web.api.page import api_page_routes
+from orderbell.web.api.people import people_routes
 from orderbell.web.api.playbooks import playbook_routes
-from orderbell.web.api_page import api_page_routes
 from orderbell.web.console.desk import Desk as ConsoleDesk
 from orderbell.web.console.drafting import drafting_pages
 from orderbell.web.console.glossary import glossary_pages
@@ -55,20 +62,13 @@ from orderbell.web.console.live import Feed
 from orderbell.web.console.playbook import playbook_pages
 from orderbell.web.console.providers import provider_pages
 from orderbell.web.console.routes import console_routes
+from orderbell.web.console.settings import settings_routes
+from orderbell.web.console.trail import trail_routes
 from orderbell.web.console.trials import trial_pages
 from orderbell.web.console.webhooks import webhook_pages
-from orderbell.web.door import Door
-from orderbell.web.explaining import explain_routes
 from orderbell.web.hook_desk import HookDesk
-from orderbell.web.idempotency import once
-from orderbell.web.limits import Limits, limited
-from orderbell.web.my_account import my_account_routes
-from orderbell.web.people import people_routes
 from orderbell.web.rendering import Hall, Names
-from orderbell.web.settings_pages import settings_routes
 from orderbell.web.signed_in import signed_in
-from orderbell.web.signing_in import signing_in_routes, switching_routes
-from orderbell.web.trail_pages import trail_routes
 
 FALLBACK_ZONE = "Asia/Shanghai"
 

@@ -27,7 +27,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 
 from orderbell import __version__
 from orderbell.errors import OrderBellError
-from orderbell.web.openapi import whole_document
+from orderbell.web.api.openapi import whole_document
 from orderbell.web.rendering import HALL, HERE, Hall, rendered, security_headers, view_of
 
 log = structlog.get_logger()

@@ -34,8 +34,8 @@ from orderbell.web.api.paging import (
     read_moment,
     text_parameter,
 )
-from orderbell.web.console.standing import sentence_of, standing_of
-from orderbell.web.people import masked
+from orderbell.web.api.people import masked
+from orderbell.web.standing import sentence_of, standing_of
 
 _LOCALES: Final = ("zh-CN", "en")
 

@@ -21,11 +21,11 @@ from orderbell.core.playbook import Playbook
 from orderbell.store.dossier import Archive, Dossier
 from orderbell.web.console.desk import Desk
 from orderbell.web.console.placing import nothing_here, show
-from orderbell.web.console.standing import standing_of
 from orderbell.web.console.stories import SHOWS, Line, items_of
 from orderbell.web.forms import read_form
 from orderbell.web.rendering import View, view_of
 from orderbell.web.rights import Visitor
+from orderbell.web.standing import standing_of
 
 NUMBER_LENGTH_MAX: Final = 36
 """The most characters of an order number."""

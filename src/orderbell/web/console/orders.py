@@ -16,10 +16,10 @@ from orderbell.store.looking import Looking
 from orderbell.store.pages import Page
 from orderbell.web.console.desk import Desk
 from orderbell.web.console.placing import is_more, piece, show
-from orderbell.web.console.standing import sentence_of, stage_name
 from orderbell.web.csv import Cell, csv_download
 from orderbell.web.rendering import View, view_of
 from orderbell.web.rights import Visitor
+from orderbell.web.standing import sentence_of, stage_name
 
 ROWS: Final = 50
 EXPORT_ROWS: Final = 200

@@ -1,6 +1,6 @@
 """People: who somebody is to the shop, what they wish, what they heard, what they did not hear, and why.
 
-Addresses are masked, always. A change of wishes goes the same way as one over the API (`orderbell.web.people`): the
+Addresses are masked, always. A change of wishes goes the same way as one over the API (`orderbell.web.api.people`): the
 same checks, a record of consent, and a line in the trail.
 """
 
@@ -29,11 +29,11 @@ from orderbell.core.wishes import (
 from orderbell.store.dossier import Archive
 from orderbell.store.looking import Looking
 from orderbell.store.people import People
+from orderbell.web.api.people import CONSENTS_SHOWN, contact_view
 from orderbell.web.console.desk import Desk
 from orderbell.web.console.placing import is_more, nothing_here, person_url, piece, show
 from orderbell.web.console.stories import SHOWS, items_of
 from orderbell.web.forms import Form, read_form
-from orderbell.web.people import CONSENTS_SHOWN, contact_view
 from orderbell.web.rendering import LOCALES, View, view_of
 from orderbell.web.rights import Visitor
 

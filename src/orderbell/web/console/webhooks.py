@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 from orderbell.store.changes import CHANGE_TYPES
 from orderbell.store.hooks import HOOKS_MAX, OVERLAP, Delivery, Hook
 from orderbell.web.access import say_no
-from orderbell.web.door import go_to
+from orderbell.web.account.door import go_to
 from orderbell.web.forms import Form, read_form
 from orderbell.web.hook_desk import HookDesk, HookRefused, HookUnknown, Wanted, Who
 from orderbell.web.rendering import page, view_of

@@ -26,7 +26,7 @@ from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count
 from orderbell.store.idempotency import Claim, Given, KnownAnswers
 from orderbell.web.access import CallerOf, say_no
-from orderbell.web.limits import bearer_of
+from orderbell.web.api.limits import bearer_of
 
 METHODS: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 HEADER: Final = "Idempotency-Key"

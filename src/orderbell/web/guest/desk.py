@@ -28,7 +28,7 @@ from orderbell.store.people import People
 from orderbell.store.throttle import Throttle
 from orderbell.store.tracking import OrderKey, Page, Tracking
 from orderbell.web.client_address import client_address
-from orderbell.web.journey import is_over
+from orderbell.web.guest.journey import is_over
 from orderbell.web.live import Live
 from orderbell.web.rendering import LANGUAGE_COOKIE, LOCALES, View, hall_of, page, view_of
 from orderbell.web.same_origin import refuse_foreign

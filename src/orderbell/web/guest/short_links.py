@@ -16,7 +16,7 @@ from litestar.types import ControllerRouterHandler
 from orderbell.core.clicks import Click
 from orderbell.observe import count
 from orderbell.store.links import Links
-from orderbell.web.customer import MINUTE, GuestDesk, NotHere, TooOften, served
+from orderbell.web.guest.desk import MINUTE, GuestDesk, NotHere, TooOften, served
 
 _PUBLIC: Final = {"public": "a link in a message opens for whoever has it"}
 _METHODS: Final = [HttpMethod.GET, HttpMethod.HEAD]

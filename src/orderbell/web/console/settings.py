@@ -17,7 +17,7 @@ from orderbell.store.accounts import ROLE_NAMES, Member, Role
 from orderbell.store.brand import Brand, Brands, wrong_fields
 from orderbell.store.keys import SCOPES, Pool, create_key, fingerprint_of, list_keys, revoke_key
 from orderbell.web.access import say_no
-from orderbell.web.door import Door, go_to
+from orderbell.web.account.door import Door, go_to
 from orderbell.web.forms import read_form
 from orderbell.web.rendering import page, view_of
 from orderbell.web.rights import Visitor

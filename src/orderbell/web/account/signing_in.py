@@ -18,9 +18,9 @@ from litestar.types import ControllerRouterHandler
 from orderbell.errors import AccountRefused
 from orderbell.store.accounts import clean_name
 from orderbell.store.brand import NAME_LENGTH_MAX, Brand, Brands
-from orderbell.web.door import DEVICE_COOKIE, Door, device_cookie, go_to, keeps_secrets, session_cookie
+from orderbell.web.account.door import DEVICE_COOKIE, Door, device_cookie, go_to, keeps_secrets, session_cookie
+from orderbell.web.account.passwords import weakness
 from orderbell.web.forms import BODY_BYTES_MAX, Form, read_form
-from orderbell.web.passwords import weakness
 from orderbell.web.rendering import page, view_of
 from orderbell.web.rights import Visitor
 from orderbell.web.same_origin import refuse_foreign

@@ -11,13 +11,13 @@ from litestar.types import ControllerRouterHandler
 from orderbell.store.accounts import LOCALES
 from orderbell.store.sessions import hash_of
 from orderbell.web.access import say_no
-from orderbell.web.door import Door, go_to, session_cookie
+from orderbell.web.account.door import Door, go_to, session_cookie
+from orderbell.web.account.passwords import weakness
+from orderbell.web.account.two_step import matching_step, new_secret, qr_of, read_secret, spell_secret
 from orderbell.web.forms import read_form
-from orderbell.web.passwords import weakness
 from orderbell.web.rendering import page, view_of
 from orderbell.web.rights import Visitor
 from orderbell.web.signed_in import COOKIE
-from orderbell.web.two_step import matching_step, new_secret, qr_of, read_secret, spell_secret
 
 HERE: Final = "/console/settings/account"
 _OWN: Final = {"right": "account:write"}

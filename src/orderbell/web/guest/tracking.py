@@ -23,7 +23,7 @@ from orderbell.core.segments import clean
 from orderbell.core.wishes import Refusal, apply_change, categories_of, check_change, read_change, region_of
 from orderbell.observe import count
 from orderbell.store.tracking import PAGE_SOURCE
-from orderbell.web.customer import (
+from orderbell.web.guest.desk import (
     FORM_BYTES_MAX,
     HEADERS,
     Guest,
@@ -35,7 +35,7 @@ from orderbell.web.customer import (
     refuse_forged,
     served,
 )  # fmt: skip
-from orderbell.web.journey import Journey, Option, Question, journey_of, question_of, wants_address
+from orderbell.web.guest.journey import Journey, Option, Question, journey_of, question_of, wants_address
 from orderbell.web.rendering import fragment
 
 ADDRESS_MIN: Final = 8

@@ -21,11 +21,11 @@ from orderbell.store.accounts import Accounts, Credentials, name_key
 from orderbell.store.sessions import DEVICE_KNOWN, Sessions, hash_of
 from orderbell.store.throttle import Throttle
 from orderbell.store.trail import Trail
+from orderbell.web.account.passwords import Passwords, is_outdated
+from orderbell.web.account.two_step import matching_step
 from orderbell.web.client_address import client_address
-from orderbell.web.passwords import Passwords, is_outdated
 from orderbell.web.rights import Visitor
 from orderbell.web.signed_in import COOKIE
-from orderbell.web.two_step import matching_step
 
 DEVICE_COOKIE: Final = "__Host-orderbell-device"
 WINDOW: Final = timedelta(minutes=15)

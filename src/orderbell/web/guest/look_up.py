@@ -22,8 +22,17 @@ from litestar.types import ControllerRouterHandler
 from orderbell.core.events import ORDER_NO_MAX
 from orderbell.observe import count
 from orderbell.store.brand import Brand
-from orderbell.web.customer import FORM_BYTES_MAX, HEADERS, GuestDesk, TooOften, first, read_form, refuse_forged, served
-from orderbell.web.journey import is_over
+from orderbell.web.guest.desk import (
+    FORM_BYTES_MAX,
+    HEADERS,
+    GuestDesk,
+    TooOften,
+    first,
+    read_form,
+    refuse_forged,
+    served,
+)
+from orderbell.web.guest.journey import is_over
 from orderbell.web.rendering import page, view_of
 
 DIGITS: Final = 4

@@ -1,0 +1,1 @@
+"""Signing in: the door, passwords, the second step, and one's own account."""

@@ -1,0 +1,1 @@
+"""What a customer sees: their order's page, look-up by number, short links."""
