@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.browser.window import Window
 
 SIZES = {"1280": (1280, 800), "390": (390, 844)}
+PATIENCE_MS = 40_000
 FEW = ["1280-en", "390-zh-CN"]
 """Enough for what is no main way."""
 
@@ -40,6 +41,7 @@ async def browser() -> AsyncIterator["Browser"]:
     # Its sandbox needs a user id of its own, which root does not give it; a container's /dev/shm is small.
     arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     async with playwright.async_playwright() as started:
+        playwright.expect.set_options(timeout=PATIENCE_MS)  # a busy machine is no fault of a page
         opened = await started.chromium.launch(executable_path=found, args=arguments)
         yield opened
         await opened.close()
@@ -81,7 +83,7 @@ async def open_window(browser: "Browser", premises: Premises, look: str, tmp_pat
             viewport={"width": width, "height": height}, locale=locale, timezone_id="Asia/Shanghai",
             reduced_motion="reduce", has_touch=size == "390", is_mobile=size == "390",
         )  # fmt: skip
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         window = Window(await context.new_page(), premises.url, size, locale, pictures_folder(tmp_path))
         opened.append(window)
         await window.watch()
