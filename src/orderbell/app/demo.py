@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import heapq
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -40,8 +41,11 @@ from orderbell.observe import set_up_logging
 from orderbell.sandbox.server import running
 from orderbell.settings import Settings
 from orderbell.store import embedded
+from orderbell.store.accounts import Accounts
+from orderbell.store.postgres import Store
 from orderbell.store.tracking import Tracking
 from orderbell.store.watching import Watch
+from orderbell.web.account.passwords import Passwords
 
 TENANT = "demo"
 SOURCE = "demo-shop"
@@ -172,12 +176,20 @@ async def _opened(settings: Settings, clock: ShopClock, console: Console) -> Asy
         yield _Shop(platform, client, watched, clock, sandbox_url)
 
 
+async def _hire_owner(store: Store) -> None:
+    """An owner whose password nobody knows, so that the link leads to the console and not to choosing one."""
+    accounts = Accounts(store)
+    account = await accounts.add(TENANT, OWNER, "owner", datetime.now(UTC))
+    await accounts.set_password(account, await Passwords().hash(secrets.token_urlsafe()))
+
+
 async def _play(shop: _Shop, options: DemoOptions, console: Console, stop: asyncio.Event) -> Outcomes:
     """Open the shop, show what happens, and close it again."""
     feed = Feed(Watch(shop.platform.store, TENANT), shop.platform.shelf, shop.watched, shop.clock, options.speed)
     title = f"OrderBell 叮咚 demo: a second is {_span(options.speed)} here, Ctrl-C ends it"
     url = shop.platform.url
     places = (f"Console   {url}", f"Messages  {shop.sandbox_url}  (the sandbox provider's page)")
+    await _hire_owner(shop.platform.store)
     await _open_console(url + await make_ticket(shop.platform.store, TENANT, OWNER), options, console)
     gap = timedelta(seconds=60 / options.orders_per_minute * options.speed)
     stories = tell_stories(options.seed, shop.clock.opens_at, gap)
