@@ -2,22 +2,30 @@
 
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from orderbell.app.clock import Clock
+from orderbell.dispatch.routes import Routes
+from orderbell.engine import Intake
 from orderbell.serving import serving
 from orderbell.settings import Settings
 from orderbell.store.gauges import Gauges, pool_connections
+from orderbell.store.postgres import Store
 from orderbell.web.metrics import Gauged, Metrics, metrics_routes
 from orderbell.web.site import Ready, create_site
-
-if TYPE_CHECKING:
-    from orderbell.app.platform import Platform
 
 _STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 
-def metrics_of(platform: "Platform", now: Clock) -> Metrics:
+class Measured(Protocol):
+    """What runs, and can be looked at: `intake` and `routes` are None until they run."""
+
+    store: Store
+    intake: Intake | None
+    routes: Routes | None
+
+
+def metrics_of(platform: Measured, now: Clock) -> Metrics:
     """The figures of a platform; what is not running yet when somebody asks is left out."""
     gauges = Gauges(platform.store)
 
@@ -33,7 +41,7 @@ def metrics_listener(metrics: Metrics, settings: Settings, ready: Ready) -> Abst
     return serving(site, host=settings.metrics_host, port=settings.metrics_port)
 
 
-def _here(platform: "Platform") -> Gauged:
+def _here(platform: Measured) -> Gauged:
     found: Gauged = {"database_connections": pool_connections(platform.store)}
     if platform.intake is not None:
         found = {**found, "intake_waiting": {(): float(platform.intake.pending)}}
