@@ -1,17 +1,22 @@
 """What searches, lists and the overview take with a million orders, and half a million messages of one day."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from time import perf_counter
 
+import httpx
 from msgspec.structs import replace
 
+from bench.processes import orderbell
 from bench.scratch import Scratch
 from bench.seed import seeded
 from bench.stream import SEED, TENANT, VAULT
 from bench.table import Report, Sample, figure_row, interleave, percentile
 from orderbell.core.model import Contact, Message, Notice, Order, Party, decode_order, derive_id, encode_state
+from orderbell.store.accounts import Accounts
 from orderbell.store.departures import MESSAGE_COLUMNS, NOTICE_COLUMNS
 from orderbell.store.dossier import Archive
 from orderbell.store.lines import MessageFilter, OrderFilter
@@ -20,6 +25,8 @@ from orderbell.store.overview import Overview
 from orderbell.store.postgres import Store
 from orderbell.store.pulse import Rollup
 from orderbell.store.rows import finders
+from orderbell.store.sessions import Sessions
+from orderbell.web.signed_in import COOKIE
 
 ORDERS = 1_000_000
 MODELS = 600
@@ -211,6 +218,35 @@ def questions(town: Town) -> dict[str, tuple[int, Question]]:
     }  # fmt: skip
 
 
+@asynccontextmanager
+async def _reader(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who is signed in at a console of its own process."""
+    account = await Accounts(store).add(TENANT, "reader", "owner", datetime.now(UTC))
+    token = await Sessions(store, lambda: datetime.now(UTC)).open(account, tenant=TENANT)
+    own = {"database_url": store.dsn, "port": "0"}
+    async with orderbell("web", says="OrderBell listens", settings=own) as web:
+        headers = {"cookie": f"{COOKIE}={token}", "accept-language": "zh-CN"}
+        async with httpx.AsyncClient(base_url=web.word, headers=headers, timeout=30, trust_env=False) as http:
+            yield http
+
+
+def pages(town: Town, http: httpx.AsyncClient) -> dict[str, tuple[int, Question]]:
+    """The same over HTTP: whole pages of the console, made for somebody who is signed in."""
+    journalled = min(JOURNALLED, town.order_count)
+
+    async def get(path: str, **query: str) -> None:
+        answer = await http.get(path, params=query)
+        assert answer.status_code == HTTPStatus.OK, (path, answer.status_code)
+
+    return {
+        "page of an order": (PAGE_AIM_MS, lambda d: get(f"/console/orders/{town.number(d.randrange(journalled))}")),
+        "page of a search by four digits": (
+            SEARCH_AIM_MS, lambda d: get("/console/orders", q=f"{d.randrange(10_000):04}"),
+        ),
+        "page of the overview": (OVERVIEW_AIM_MS, lambda _: get("/console")),
+    }  # fmt: skip
+
+
 async def ask(question: Question, seed: int) -> Sample:
     """Ask many times, one after the other."""
     dice = random.Random(seed)
@@ -230,11 +266,12 @@ async def run(report: Report, rounds: int, scale: float, scratch: Scratch) -> No
     async with seeded(scratch, MODELS, queued=False) as (template, _), scratch.store(template) as models_store:
         found = await models_store.pool.fetch("SELECT state FROM orders ORDER BY order_no")
     models = [decode_order(row["state"]) for row in found]
-    async with scratch.store() as store:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(scratch.store())
         town = Town(store, models, int(ORDERS * scale), now)
         await town.fill()
         counting = await _count(store, now)
-        asked = questions(town)
+        asked = {**questions(town), **pages(town, await stack.enter_async_context(_reader(store)))}
 
         def run_of(question: Question) -> Callable[[], Awaitable[Sample]]:
             return lambda: ask(question, SEED)
