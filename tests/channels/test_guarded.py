@@ -272,6 +272,7 @@ async def test_client_that_is_wanted_again_stays_open(monkeypatch: pytest.Monkey
             await hanging.wait()
         writer.write(http_answer(b"ok"))
         await writer.drain()
+        writer.close()
 
     async with raw_server(answer_late) as url, patient(["a.example", "b.example", "c.example"], url) as (http, urls):
         for one in urls:
