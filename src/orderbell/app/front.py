@@ -140,8 +140,9 @@ class Front:
         """What a part of an SMS, or another message, costs by provider, in 1/1000 fen."""
         return {name: channel.price_millifen for name, channel in self.channels.items()}
 
+    @cached_property
     def hook_desk(self) -> HookDesk:
-        """Where webhooks are made and looked at."""
+        """Where webhooks are made and looked at, by the API and by the console."""
         examine = Examiner(open_client(self.settings))
         return HookDesk(partial(Hooks, self.store), examine, Trail(self.store, self.now), self.now)
 
@@ -193,7 +194,7 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
         *figure_routes(partial(Overview, front.store), shelf_of, front.zone_of, front.prices(), front.now),
         *front.pages.api(),
         *playbook_routes(front.desk, Preview),
-        *hook_routes(front.hook_desk()),
+        *hook_routes(front.hook_desk),
     ]
 
 
@@ -214,7 +215,7 @@ def _console(front: Front, door: Door) -> list[ControllerRouterHandler]:
         *my_account_routes(door),
         *settings_routes(door, Brands(front.store), front.store.pool),
         *trail_routes(door.trail),
-        *webhook_pages(front.hook_desk()),
+        *webhook_pages(front.hook_desk),
         *playbook_pages(front.desk),
         *drafting_pages(front.desk, front.trying, door.trail),
         *trial_pages(front.desk, front.trying),
