@@ -4,6 +4,7 @@ Laws are tried on the same examples every time and have no deadline, so that a b
 `pytest --hypothesis-profile=random` looks for new ones.
 """
 
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.database import blank_database, database, database_server, store
@@ -14,3 +15,11 @@ _slow = [HealthCheck.too_slow]
 settings.register_profile("steady", deadline=None, suppress_health_check=_slow, derandomize=True, database=None)
 settings.register_profile("random", deadline=None, suppress_health_check=_slow)
 settings.load_profile("steady")
+
+# Where a test has logs shown to people, tracebacks stay plain: pictures of them take seconds, in which transactions end.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderbell.core.events import ChannelName
+from orderbell.core.forms import FEN_MAX
 from orderbell.core.model import Order, Tone
 from orderbell.core.segments import is_gsm, measure
 from orderbell.core.wording import (
-    FEN_MAX,
     TONES,
     VARIABLES,
     Text,
@@ -454,7 +454,7 @@ def test_variables_read_an_order() -> None:
     assert {name: found.value(full) for name, found in VARIABLES.items()} == {
         "order_no": "77", "tracking_no": "d", "title": "a", "kind": "b", "reason": "carrier.weather",
         "parcel_reason": "carrier.weather", "carrier": "c", "place": "e", "amount": 1, "price": 2, "sum": 3,
-        "promised": AT, "until": AT, "next": None, "state": "placed", "choice": None,
+        "promised": AT, "until": AT, "next": None, "state": "placed", "choice": None, "link": None,
     }  # fmt: skip
     other = msgspec.structs.replace(full, reason="余额不足")
     assert VARIABLES["parcel_reason"].value(other) is None

@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from orderbell.core.wording import FEN_MAX, VARIABLES
+from orderbell.core.forms import FEN_MAX
+from orderbell.core.wording import VARIABLES
 
 CODES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=36)
 WILD = st.one_of(

@@ -24,6 +24,7 @@ from orderbell.core.playbook import PlaybookSpec, compile_playbook
 from orderbell.core.turn import Shelf
 from orderbell.core.wording import WordingSpec
 from orderbell.dispatch import Dispatcher
+from orderbell.dispatch.dispatcher import Links
 from orderbell.dispatch.planning import PlanAt
 from orderbell.dispatch.receiving import Report
 from orderbell.dispatch.routes import Routes
@@ -59,6 +60,7 @@ _WORDING = {
     "locale": "en",
     "signature": "[{brand}] ",
     "opt_out": " Reply TD to opt out",
+    "link": " {link}",
     "subject": "Order {order_no}",
     "date": "{month} {day}",
     "months": ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
@@ -73,10 +75,10 @@ _WORDING = {
 }
 
 
-def shelves(*tenants: str, in_doubt: str = "wait") -> dict[str, Shelf]:
+def shelves(*tenants: str, in_doubt: str = "wait", sms_link: str = "") -> dict[str, Shelf]:
     """The playbook of these tests for each of these tenants; `in_doubt` is that of transactions."""
     categories = {**_CATEGORIES, "transaction": {"mandatory": True, "in_doubt": in_doubt}}
-    spec = msgspec.convert(_PLAYBOOK | {"categories": categories}, PlaybookSpec)
+    spec = msgspec.convert(_PLAYBOOK | {"categories": categories, "sms_link": sms_link}, PlaybookSpec)
     wording = msgspec.convert(_WORDING, WordingSpec)
     playbook, problems = compile_playbook(spec, {"en": wording})
     assert playbook is not None, problems
@@ -154,13 +156,14 @@ class House:
         poll_ms: int = 50,
         plan_at: PlanAt | None = None,
         report: Report | None = None,
+        links: Links | None = None,
     ) -> Dispatcher:
         """A dispatcher on this database."""
         ways = [one for one in channels if isinstance(one, Routes)]
         providers = [one for one in channels if not isinstance(one, Routes)]
         return Dispatcher(
             self.ledger, self.shelves, ways[0] if ways else providers, now=self.clock, batch=batch, poll_ms=poll_ms, plan_at=plan_at,
-            report=report,
+            report=report, links=links,
         )  # fmt: skip
 
     async def put(self, *notices: Notice, contacts: Iterable[Contact] | None = None) -> None:
@@ -216,6 +219,7 @@ class Scripted(Provider):
         self.name, self.carries, self.batch_max = "scripted", carries, 500
         self.recovery, self.found, self.outcomes, self.retry_after_s = recovery, found, list(outcomes), retry_after_s
         self.got: list[Outgoing] = []
+        self.asked: list[Unsure] = []
         self.words: list[Receipt] = []
         self.detail = "so"
 
@@ -235,6 +239,7 @@ class Scripted(Provider):
 
     async def lookup(self, attempts: Sequence[Unsure]) -> list[Found]:
         """Say what was put into `found`."""
+        self.asked += attempts
         asked = {one.attempt_id for one in attempts}
         return [one for one in self.found if one.attempt_id in asked]
 

@@ -89,10 +89,16 @@ class CustomerPages:
 async def links_of(
     links: Links, public_url: str, now: Callable[[], datetime], messages: Sequence[Message]
 ) -> Mapping[bytes, str]:
-    """The short links of messages that are about to leave, by message; without them where they cannot be kept."""
+    """The short links of messages that are about to leave, by message; without them where they cannot be kept.
+
+    That of an SMS is its code alone, as its text says already where it leads. Without a `public_url` only SMS have one.
+    """
+    if not public_url:
+        messages = [one for one in messages if one.channel == "sms"]
     try:
         codes = await links.codes_for(messages, now())
     except DatabaseUnavailable as problem:
         log.warning("messages leave without their links", problem=str(problem))
         return {}
-    return {name: f"{public_url.rstrip('/')}/l/{code}" for name, code in codes.items()}
+    texts = {one.id for one in messages if one.channel == "sms"}
+    return {name: code if name in texts else f"{public_url.rstrip('/')}/l/{code}" for name, code in codes.items()}

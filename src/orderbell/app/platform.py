@@ -159,7 +159,7 @@ async def _start_worker(
         Ledger(store), shelves, routes, now=now, patience=patience, report=report,
         templates=Templates(store).approved, inbound=_hearing(platform, report, now).inbound,
         unsubscribe=partial(_unsubscribe_url, settings, store) if settings.public_url else None,
-        links=partial(links_of, Links(store), settings.public_url, now) if settings.public_url else None,
+        links=partial(links_of, Links(store), settings.public_url, now),
     )  # fmt: skip
     await stack.enter_async_context(_until_closed(platform.dispatcher))
     await stack.enter_async_context(_until_closed(timers))

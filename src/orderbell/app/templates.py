@@ -169,7 +169,7 @@ def wanted_texts(shelf: Shelf, channel: ChannelName) -> dict[str, Wanted]:
                     one = found.setdefault(template.text, Wanted(template))
                     one.topics.add(template.topic)
                     one.locales.add(locale)
-                    one.needed |= template.variant == last[template.tone]
+                    one.needed |= template.variant == last[template.tone] and "link" not in template.names
                     one.widths = _widest(one.widths, wording.widths)
     return found
 

@@ -7,6 +7,7 @@ and the remedy.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -187,7 +188,11 @@ class CategorySpec(Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class PlaybookSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A playbook file, after what it extends has been laid under it."""
+    """A playbook file, after what it extends has been laid under it.
+
+    `sms_link` is where the short links of SMS begin, such as `s.example.com/l/`: an address that the carriers have on
+    file and that leads to `/l/` of this installation. Without it no SMS has a link.
+    """
 
     name: str
     principal: str
@@ -208,6 +213,7 @@ class PlaybookSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     timezone: str = "Asia/Shanghai"
     locale: str = "zh-CN"
     brand: dict[str, str] = msgspec.field(default_factory=lambda: {"zh-CN": "叮咚", "en": "OrderBell"})
+    sms_link: str = ""
     extends: str = ""
     note: str = ""
 
@@ -406,6 +412,10 @@ CHOICES_MAX = 3  # more is too much for an SMS, and for many people (S3-30)
 HISTORY_KEPT = timedelta(days=14)
 HISTORY_MAX = 200  # more tellings than that in `HISTORY_KEPT`, and all but the inbox stays silent
 CAP_MOST = 100
+LINK_BASE_MAX = 30  # of 70, and the code takes 20
+_LINK_BASE = re.compile(
+    rf"(?=.{{4,{LINK_BASE_MAX}}}\Z)(https?://)?([a-z0-9-]+\.)+[a-z]{{2,}}/([A-Za-z0-9_-]+/)*"
+).fullmatch
 
 
 def many(value: Many) -> tuple[str, ...]:
@@ -497,12 +507,18 @@ class _Compiler:
 
     def wording(self) -> dict[str, Wording]:
         made: dict[str, Wording] = {}
+        if self.spec.sms_link and not _LINK_BASE(self.spec.sms_link):
+            remedy = (
+                f"write the domain that is filed and its path, at most {LINK_BASE_MAX} characters: s.example.com/l/"
+            )
+            self.problem(("sms_link",), f"{self.spec.sms_link!r} is no address to put a code behind", remedy)
         for locale, spec in self.wordings.items():
             brand = self.spec.brand.get(locale, "")
             if not brand:
                 self.problem(("brand",), f"no brand for the locale {locale}", f"add brand: {{{locale}: …}}")
             try:
-                made[locale] = compile_wording(spec, brand, (self.spec.extends, self.spec.name), self.states(locale))
+                lineage = (self.spec.extends, self.spec.name)
+                made[locale] = compile_wording(spec, brand, lineage, self.states(locale), self.spec.sms_link)
             except WordingProblem as wrong:
                 self.problem(("wording", locale, *wrong.path), wrong.message, wrong.remedy)
         if self.spec.locale not in self.wordings:

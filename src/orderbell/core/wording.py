@@ -19,8 +19,17 @@ from typing import Literal, get_args
 
 from msgspec import Struct, structs
 
-from orderbell.core.calendar import zone_of
 from orderbell.core.events import ORDER_NO_MAX, ChannelName
+from orderbell.core.forms import (
+    Form,
+    SpansSpec,
+    date_form,
+    longest_spans,
+    show_code,
+    show_date,
+    show_money,
+    show_span,
+)
 from orderbell.core.model import Order, Tone
 from orderbell.core.segments import (
     SEPTETS_MAX,
@@ -40,20 +49,17 @@ Ladder = tuple[str, ...] | dict[Tone, tuple[str, ...]]
 Toned = str | dict[Tone, str]
 
 TONES: tuple[Tone, ...] = get_args(Tone)  # each falls back to the one before it
-FEN_MAX = 10**12  # the most that intake takes
 TEXT_MAX = 200  # outside SMS; intake takes no longer words
-SECONDS_MAX = 253_402_214_400  # the last day that dates can name, whatever the zone
-DAYS_MAX = 999
-_DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
+LINK_LENGTH = 20  # 119 bits: variables of approved templates are often no longer
+LINK_MASK = "*" * LINK_LENGTH  # stands for the code of a link until the message leaves, and for good in what is stored
+_LINK = "{link}"
 _NAME = re.compile(r"\{([a-z_]+)\}")
 _CODED = re.compile(r"[a-z][a-z_]*(\.[a-z_]+)+").fullmatch
 _CODED_NAMES = frozenset({"reason", "parcel_reason"})
 _CLOSED_NAMES = frozenset({"state", "choice"})  # codes of a playbook: one without words says nothing to people
 
-# How values are written: cut for an SMS, in GSM letters only, at full length, or with the exact amounts of a mail.
-_Form = Literal["short", "plain", "long", "mail"]
 _CUT_FORMS = ("short", "plain")
-_SMS_FORMS: dict[bool, tuple[_Form, ...]] = {False: ("short",), True: ("short", "plain")}
+_SMS_FORMS: dict[bool, tuple[Form, ...]] = {False: ("short",), True: ("short", "plain")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ VARIABLES: Mapping[str, Variable] = {
     "state": Variable("text", 16, lambda order: order.stage),  # or `anomaly.NAME`: the playbook says which
     "choice": Variable("text", 6, lambda _order: None),  # the event says it
     "next": Variable("span", 0, lambda _order: None),  # the stage says when, not the order (S1-30)
+    "link": Variable("code", LINK_LENGTH, lambda _order: None),  # stands in no text, but behind it
 }
 
 
@@ -122,18 +129,11 @@ class TopicSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     explain: str = ""
 
 
-class SpansSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """How spans are written: `{count}小时内`, or one form for one and another for many."""
-
-    minutes: str | tuple[str, str]
-    hours: str | tuple[str, str]
-    days: str | tuple[str, str]
-
-
 class WordingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A wording file. `reasons`, `carriers` and `kinds` put words to codes, `lengths` overrules VARIABLES.
 
-    `playbooks` holds other words for topics of single playbooks.
+    `playbooks` holds other words for topics of single playbooks. `link` ends in `{link}` and is put behind an SMS where
+    the playbook names an address for links and there is room; `opt_out` is put behind every SMS of marketing.
     """
 
     locale: str
@@ -143,6 +143,7 @@ class WordingSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     spans: SpansSpec
     texts: dict[str, TopicSpec]
     opt_out: str = ""
+    link: str = ""
     months: tuple[str, ...] = ()
     defaults: dict[str, str] = {}
     lengths: dict[str, int] = {}
@@ -258,6 +259,15 @@ class _Rungs:
     subject: _Template | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    # What is put behind an SMS, whatever it says: how to refuse advertising, or where to read more.
+    text: str = ""
+    template: str = ""
+    names: tuple[str, ...] = ()
+
+
+_NO_TAIL = _Tail()
 _Toned = dict[Tone, _Rungs]
 _Topic = tuple[dict[ChannelName, _Toned], dict[ChannelName, _Toned]]  # for everybody, and for newcomers
 
@@ -272,6 +282,7 @@ class _Locale:
     words: Mapping[str, tuple[Mapping[str, str], int, str]]
     gsm: bool
     ellipsis: str
+    tails: Mapping[bool, tuple[_Tail, ...]]  # of marketing, and of all else: what is tried first comes first
 
 
 class Wording:
@@ -282,7 +293,6 @@ class Wording:
         self._topics = {topic: found for topic, (found, _) in topics.items()}
         self._explained = {topic: explained for topic, (_, explained) in topics.items() if explained}
         self.locale = shared.spec.locale
-        self._opt_out = shared.spec.opt_out
         self._bares: dict[tuple[object, ...], tuple[str, tuple[str, ...]]] = {}  # as many as there are templates
 
     @property
@@ -337,15 +347,14 @@ class Wording:
             return None
         rungs = toned[tone]
         if channel == "sms":
-            tail = self._opt_out if marketing else ""
-            return self._sms(rungs, values, timezone, tail, approved, templated=templated)
+            return self._sms(rungs, values, timezone, self._shared.tails[marketing], approved, templated=templated)
         shown = self._show(rungs, values, timezone, "mail" if channel == "email" else "long")
         subject = rungs.subject.fill(shown) if rungs.subject else ""
         for variant, template in enumerate(rungs.templates):
-            if all(map(shown.get, rungs.needs[variant])) and self._is_approved(template, shown, "", approved):
+            if all(map(shown.get, rungs.needs[variant])) and self._is_approved(template, shown, _NO_TAIL, approved):
                 text = template.fill(shown)
                 made = Text(text, subject, rungs.tone, variant, utf16_units(text), 0)
-                return self._templated(made, template, shown, "") if templated else made
+                return self._templated(made, template, shown, _NO_TAIL) if templated else made
         return None
 
     def _sms(
@@ -353,7 +362,7 @@ class Wording:
         rungs: _Rungs,
         values: Mapping[str, str | int],
         timezone: str,
-        tail: str,
+        tails: tuple[_Tail, ...],
         approved: Container[str] | None,
         *,
         templated: bool,
@@ -363,9 +372,9 @@ class Wording:
         # Where one foreign letter in a name would more than halve the room, the text is tried without it.
         for form in _SMS_FORMS[gsm]:
             shown = self._show(rungs, values, timezone, form)
-            for variant, template in enumerate(rungs.templates):
+            for tail, (variant, template) in itertools.product(tails, enumerate(rungs.templates)):
                 if all(map(shown.get, rungs.needs[variant])) and self._is_approved(template, shown, tail, approved):
-                    text = f"{signature}{template.fill(shown)}{tail}"
+                    text = f"{signature}{template.fill(shown)}{tail.text}"
                     units = one_part(text, gsm=gsm)
                     if units is not None:
                         made = Text(text, "", rungs.tone, variant, units, 1)
@@ -376,28 +385,29 @@ class Wording:
         return Text(text, "", rungs.tone, variant, size.units, size.parts)
 
     def _is_approved(
-        self, template: _Template, shown: Mapping[str, str], tail: str, approved: Container[str] | None
+        self, template: _Template, shown: Mapping[str, str], tail: _Tail, approved: Container[str] | None
     ) -> bool:
-        return approved is None or self._bare(template, shown, tail)[0] in approved
+        return approved is None or self._bare(template, shown)[0] + tail.template in approved
 
-    def _templated(self, text: Text, template: _Template, shown: Mapping[str, str], tail: str) -> Text:
-        bare, names = self._bare(template, shown, tail)
-        # No provider takes an empty word.
-        return structs.replace(text, template=bare, slots=tuple([(name, shown[name] or "-") for name in names]))
+    def _templated(self, text: Text, template: _Template, shown: Mapping[str, str], tail: _Tail) -> Text:
+        bare, names = self._bare(template, shown)
+        slots = [(name, shown[name] or "-") for name in names]  # no provider takes an empty word
+        return structs.replace(
+            text, template=bare + tail.template, slots=(*slots, *((name, LINK_MASK) for name in tail.names))
+        )
 
-    def _bare(self, template: _Template, shown: Mapping[str, str], tail: str) -> tuple[str, tuple[str, ...]]:
+    def _bare(self, template: _Template, shown: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
         phrases = self._shared.phrases
         said = tuple([name for name in template.names if name in phrases and shown[name]])
-        key = (template.pattern, template.names, said, tail)
+        key = (template.pattern, template.names, said)
         found = self._bares.get(key)
         if found is None:
-            bare, names = template.bare(phrases, said)
-            found = self._bares[key] = (bare + tail, names)
+            found = self._bares[key] = template.bare(phrases, said)
         return found
 
     def templates(self, topic: str, channel: ChannelName, *, marketing: bool = False) -> Iterator[Template]:
-        """Every text of a topic as a provider would have to approve it, with and without each of its phrases."""
-        tail = self._opt_out if marketing and channel == "sms" else ""
+        """Every text of a topic as a provider would have to approve it, with and without each phrase and the link."""
+        tails = self._shared.tails[marketing] if channel == "sms" else (_NO_TAIL,)
         for found in (self._topics, self._explained):
             for tone, rungs in found.get(topic, {}).get(channel, {}).items():
                 for variant, template in enumerate(rungs.templates if rungs.tone == tone else ()):
@@ -405,30 +415,32 @@ class Wording:
                     for count in range(len(phrases), -1, -1):
                         for said in itertools.combinations(phrases, count):
                             bare, names = template.bare(self._shared.phrases, said)
-                            yield Template(bare + tail, names, topic, tone, variant, marketing)
+                            for tail in tails:
+                                text = bare + tail.template
+                                yield Template(text, (*names, *tail.names), topic, tone, variant, marketing)
 
-    def _show(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, form: _Form) -> dict[str, str]:
-        shown: dict[str, str] = {}
+    def _show(self, rungs: _Rungs, values: Mapping[str, str | int], timezone: str, form: Form) -> dict[str, str]:
+        shown, spec = dict[str, str](), self._shared.spec
         for name, kind in rungs.names:
             value = values.get(name)
             if kind == "code":
-                shown[name] = _code(value, form)
+                shown[name] = show_code(value, form)
             elif kind == "text":
                 shown[name] = self._text(name, value, form)
             elif not isinstance(value, int):
                 shown[name] = ""
             elif kind == "money":
-                shown[name] = _money(value, form)
+                shown[name] = show_money(value, form)
             elif kind == "date":
-                shown[name] = _date(self._shared.spec, value, timezone)
+                shown[name] = show_date(spec.date, spec.months, value, timezone)
             else:
-                shown[name] = _span(self._shared.spec.spans, value)
+                shown[name] = show_span(spec.spans, value)
         for name in rungs.phrases:
             phrase = self._shared.phrases[name]
             shown[name] = phrase.fill(shown) if all(map(shown.get, phrase.names)) else ""
         return shown
 
-    def _text(self, name: str, value: str | int | None, form: _Form) -> str:
+    def _text(self, name: str, value: str | int | None, form: Form) -> str:
         vocabulary, units_max, default = self._shared.words[name]
         if not isinstance(value, str):
             return default
@@ -454,7 +466,7 @@ class Wording:
         Where signature and literals are of the GSM alphabet and 70 UTF-16 units could be exceeded, the septets of
         the plain form are the measure, in which codes may take two for each character.
         """
-        tail = self._opt_out if marketing else ""
+        tail = self._shared.tails[marketing][-1].text
         for tone, rungs in self._topics.get(topic, {}).get("sms", {}).items():
             if rungs.tone == tone:
                 for variant, template in enumerate(rungs.templates):
@@ -477,58 +489,19 @@ class Wording:
         return Longest((*rungs.path, variant), topic, rungs.tone, last, units, units_max, unsure)
 
 
-def _code(value: str | int | None, form: _Form) -> str:
-    if not isinstance(value, str) or len(value) > ORDER_NO_MAX or not (value.isascii() and value.isprintable()):
-        return ""  # intake takes no such code, and half a number is worse than none
-    return value.replace("`", "'") if form == "plain" else value
-
-
-def _money(fen: int, form: _Form) -> str:
-    # A mail is kept as a receipt, with both decimals; elsewhere 152 reads better than 152.00 (S3-13).
-    if not 0 <= fen <= FEN_MAX:
-        return ""
-    yuan, rest = divmod(fen, 100)
-    return f"{yuan:,}.{rest:02d}" if rest or form == "mail" else f"{yuan:,}"
-
-
-def _date(spec: WordingSpec, seconds: int, timezone: str) -> str:
-    if not _DAY <= seconds <= SECONDS_MAX:
-        return ""
-    local = datetime.fromtimestamp(seconds, zone_of(timezone))
-    return _date_form(spec, local.month, local.day)
-
-
-def _date_form(spec: WordingSpec, month: int, day: int) -> str:
-    name = spec.months[month - 1] if spec.months else str(month)
-    return spec.date.replace("{month}", name).replace("{day}", str(day))
-
-
-def _span(spans: SpansSpec, seconds: int) -> str:
-    # Always rounded up: "within" must stay true. Days from three on, hours from three on, unless they come out even.
-    if not 0 < seconds <= DAYS_MAX * _DAY:
-        return ""
-    if seconds % _DAY == 0 or seconds >= 3 * _DAY:
-        return _span_form(spans.days, -(-seconds // _DAY))
-    if seconds % _HOUR == 0 or seconds >= 3 * _HOUR:
-        return _span_form(spans.hours, -(-seconds // _HOUR))
-    return _span_form(spans.minutes, -(-seconds // _MINUTE))
-
-
-def _span_form(form: str | tuple[str, str], count: int) -> str:
-    if not isinstance(form, str):
-        form = form[count > 1]
-    return form.replace("{count}", str(count))
-
-
 def compile_wording(
-    spec: WordingSpec, brand: str, lineage: Sequence[str] = (), states: Mapping[str, str] | None = None
+    spec: WordingSpec,
+    brand: str,
+    lineage: Sequence[str] = (),
+    states: Mapping[str, str] | None = None,
+    link: str = "",
 ) -> Wording:
     """Compile a wording file under a brand; raises WordingProblem for the first thing that is wrong.
 
     `lineage` names the playbooks whose own words count, the nearest last: what is extended, then what extends.
-    `states` are the playbook's words for stages and anomalies.
+    `states` are the playbook's words for stages and anomalies, `link` is where its short links begin.
     """
-    compiler = _Compiler(spec, brand, states or {})
+    compiler = _Compiler(spec, brand, states or {}, link)
     topics = {topic: compiler.explained(found, ("texts", topic)) for topic, found in spec.texts.items()}
     own = {
         playbook: {topic: compiler.explained(found, ("playbooks", playbook, topic)) for topic, found in texts.items()}
@@ -542,7 +515,7 @@ def compile_wording(
 class _Compiler:
     """Reads the texts of one file; what they share comes first, because they refer to it."""
 
-    def __init__(self, spec: WordingSpec, brand: str, states: Mapping[str, str]) -> None:
+    def __init__(self, spec: WordingSpec, brand: str, states: Mapping[str, str], link: str) -> None:
         self.spec, self.brand, self.states = spec, clean(brand), states
         self.phrases: dict[str, _Template] = {}
         self.check_forms()
@@ -551,8 +524,9 @@ class _Compiler:
             raise WordingProblem(("signature",), "a signature has no values", "use no name but {brand}")
         gsm = is_gsm(signature.literal)
         self.shared = _Locale(
-            spec, signature.literal, self.phrases, self.widths(), self.words(), gsm, ".." if gsm else "…"
-        )
+            spec, signature.literal, self.phrases, self.widths(), self.words(), gsm, ".." if gsm else "…",
+            {True: (_Tail(spec.opt_out, spec.opt_out),), False: (*self.linked(link), _NO_TAIL)},
+        )  # fmt: skip
         self.phrases.update({name: self.phrase(name, source) for name, source in spec.phrases.items()})
 
     def check_forms(self) -> None:
@@ -566,14 +540,27 @@ class _Compiler:
             if "{count}" not in (form if isinstance(form, str) else form[1]):
                 raise WordingProblem(("spans", unit), "the number is missing", "write {count} where it stands")
 
+    def linked(self, link: str) -> tuple[_Tail, ...]:
+        """What a link adds to a text; nothing, where there are no links or no words for them."""
+        words = self.spec.link
+        if not words:
+            return ()
+        if words.count("{") != 1 or not words.endswith(f" {_LINK}"):
+            raise WordingProblem(("link",), f"{words!r} does not end in a link", f'write such as " {_LINK}"')
+        if not link:
+            return ()
+        begin = words.removesuffix(_LINK) + link
+        self.check_literal(begin.strip(), "", ("link",), multiline=False, bracketed=False)
+        return (_Tail(begin + LINK_MASK, begin + _LINK, ("link",)),)
+
     def widths(self) -> dict[str, int]:
         spec = self.spec
         found = {name: variable.max_count for name, variable in VARIABLES.items()}
         for name, length in spec.lengths.items():
             self.check_text_name(name, "lengths", name)
             found[name] = length
-        dates = [_date_form(spec, month, 30) for month in range(1, 13)]
-        spans = _longest_spans(spec.spans)
+        dates = [date_form(spec.date, spec.months, month, 30) for month in range(1, 13)]
+        spans = longest_spans(spec.spans)
         most = {"date": max(map(utf16_units, dates)), "span": max(map(utf16_units, spans))}
         return {name: most.get(VARIABLES[name].kind, length) for name, length in found.items()}
 
@@ -713,7 +700,7 @@ class _Compiler:
                 raise WordingProblem(path, message, "remove them; the signature is put in front by itself")
 
     def check_name(self, name: str, path: tuple[str | int, ...]) -> None:
-        known = [*VARIABLES, *self.spec.phrases, "brand"]
+        known = [*(known for known in VARIABLES if known != "link"), *self.spec.phrases, "brand"]
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {{{near[0]}}}?" if near else f"use one of: {', '.join(known)}"
@@ -751,15 +738,10 @@ def _forms(spec: WordingSpec, names: Collection[str]) -> str:
     kinds = {VARIABLES[name].kind for name in names}
     parts = [spec.defaults.get(name, "") for name in names]
     if "date" in kinds:
-        parts += [_date_form(spec, month, 30) for month in range(1, 13)]
+        parts += [date_form(spec.date, spec.months, month, 30) for month in range(1, 13)]
     if "span" in kinds:
-        parts += _longest_spans(spec.spans)
+        parts += longest_spans(spec.spans)
     return "".join(parts)
-
-
-def _longest_spans(spans: SpansSpec) -> list[str]:
-    forms = ((spans.minutes, 180), (spans.hours, 72), (spans.days, DAYS_MAX))
-    return [_span_form(form, count) for form, most in forms for count in (1, most)]
 
 
 def sms_problems(wording: Wording, topics: Collection[str], marketing: Collection[str] = ()) -> list[WordingProblem]:

@@ -27,6 +27,7 @@ from orderbell.channels.protocol import (
 )  # fmt: skip
 from orderbell.core.model import Message
 from orderbell.core.turn import Shelf
+from orderbell.core.wording import LINK_MASK
 from orderbell.dispatch import outcomes
 from orderbell.dispatch.lease import GRACE, RENEW_AFTER_S, Lease
 from orderbell.dispatch.patience import patience_of
@@ -433,10 +434,15 @@ class Dispatcher:
         links = await self._links(messages) if self._links is not None else {}
         batch = [self._outgoing(departure, links) for departure in request.departures]
         failpoint("dispatch.before_send")
+        why_not = ""
+        if self._links is not None and any(LINK_MASK in one.text and one.id not in links for one in messages):
+            why_not = outcomes.NO_LINK
         if not self._lease.holds(request.worker):
             # The last look before the first byte: somebody else may be asking about these attempts already.
             count("dispatch.lease_over", len(batch))
-            return [Answer(out.attempt_id, Outcome.NOT_SENT, detail=outcomes.LEASE_OVER) for out in batch]
+            why_not = outcomes.LEASE_OVER
+        if why_not:
+            return [Answer(out.attempt_id, Outcome.NOT_SENT, detail=why_not) for out in batch]
         began, began_ns = perf_counter(), time_ns()
         try:
             given = await channel.send(batch)
@@ -452,9 +458,14 @@ class Dispatcher:
             tracer.handed(channel.name, [(d.message, d.attempt_no, a.outcome.value) for d, a in both], began_ns)
         return answers
 
+    def _unsure(self, waiting: Waiting) -> Unsure:
+        m = self._ledger.as_sent(waiting.message)
+        return Unsure(waiting.attempt_id, m.to, waiting.sending_at, waiting.ref, m.text, m.template)
+
     def _outgoing(self, departure: Departure, links: Mapping[bytes, str]) -> Outgoing:
-        message, made = departure.message, outgoing(departure)
-        if link := links.get(message.id):
+        message = self._ledger.as_sent(departure.message)
+        made = outgoing(departure, message)
+        if message.channel != "sms" and (link := links.get(message.id)):
             made = replace(made, link=link)
         if self._unsubscribe is None or message.channel != "email" or not message.marketing:
             return made
@@ -462,7 +473,7 @@ class Dispatcher:
 
     async def _settle(self, request: Request, channel: Channel, answers: Sequence[Answer]) -> None:
         now = self._now()
-        self._routes.saw(channel.name, [one for one in answers if one.detail != outcomes.LEASE_OVER], now)
+        self._routes.saw(channel.name, [one for one in answers if one.detail not in outcomes.OURS], now)
         settlements = [
             outcomes.settle(
                 departure, answer, channel, now, another_at=self._another_at(departure, answer, channel, now)
@@ -557,7 +568,7 @@ class Dispatcher:
 
     async def _look_up(self, channel: Channel, asked: Sequence[Waiting], now: datetime) -> None:
         try:
-            found = await channel.lookup([_unsure(waiting) for waiting in asked])
+            found = await channel.lookup([self._unsure(waiting) for waiting in asked])
         except ChannelUnavailable as problem:
             count("dispatch.lookup_unavailable")
             self._complain("provider cannot be asked", channel, problem)
@@ -657,11 +668,6 @@ def _note(request: Request, answers: Sequence[Answer], now: datetime) -> None:
 def _is_named(channel: Channel) -> bool:
     """Whether the provider will speak of attempts by its own references alone."""
     return channel.receipts_by is not ReceiptsBy.NONE and not channel.receipts_name_attempts
-
-
-def _unsure(waiting: Waiting) -> Unsure:
-    m = waiting.message
-    return Unsure(waiting.attempt_id, m.to, waiting.sending_at, waiting.ref, m.text, m.template)
 
 
 def _recipient(one: Departure | Waiting) -> Recipient:

@@ -54,6 +54,9 @@ MARKETING_WAITS = timedelta(minutes=30)
 """Advertising that could not leave by then would come at an hour, or after an opt-out, that nobody has looked at."""
 
 LEASE_OVER = "the lease was over"
+NO_LINK = "its link could not be kept"
+OURS = frozenset({LEASE_OVER, NO_LINK})
+"""Why something was not handed over that its provider has nothing to do with."""
 NO_WORD = "no_word"
 _DETAIL_LENGTH_MAX = 300
 _REF_LENGTH_MAX = 300

@@ -176,9 +176,9 @@ def lay_out(
     return requests
 
 
-def outgoing(departure: Departure) -> Outgoing:
-    """An attempt as its channel is told of it."""
-    m = departure.message
+def outgoing(departure: Departure, message: Message | None = None) -> Outgoing:
+    """An attempt as its channel is told of it; `message` is the departure's with the code of its link."""
+    m = message or departure.message
     return Outgoing(
         departure.attempt_id, m.channel, m.to, m.text, m.subject, m.topic, m.template, m.slots, departure.code,
         urgent=m.lane == "critical", marketing=m.marketing, ref=departure.ref, order_no=m.order_no,

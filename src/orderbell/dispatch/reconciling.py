@@ -82,7 +82,7 @@ async def reconcile(
     await ledger.doubt_everything(now)
     worker = await ledger.take_lease("reconciling", _LEASE)
     past = _Past(ledger, shelves, routes, patience, until, worker)
-    inquiry = _Inquiry(routes, now, max(now, until + _AFTER))
+    inquiry = _Inquiry(ledger, routes, now, max(now, until + _AFTER))
     waiting: list[Waiting] | None = await ledger.restored()
     done = whole = 0
     while waiting is not None:
@@ -161,8 +161,8 @@ def _waits_for_unsent(notice: Notice, statuses: Mapping[bytes, str]) -> bool:
 class _Inquiry:
     """Asks the providers about messages, and judges what they say."""
 
-    def __init__(self, routes: Routes, now: datetime, leaves_at: datetime) -> None:
-        self._routes, self._now, self._leaves_at = routes, now, leaves_at
+    def __init__(self, ledger: Ledger, routes: Routes, now: datetime, leaves_at: datetime) -> None:
+        self._ledger, self._routes, self._now, self._leaves_at = ledger, routes, now, leaves_at
         self.found = Reconciled()
 
     async def look_into(self, batch: Sequence[Waiting]) -> list[Move]:
@@ -171,7 +171,7 @@ class _Inquiry:
         for channel in self._routes.channels.values():
             if channel.recovery is Recovery.LOOKUP:
                 mine = [
-                    one
+                    replace(one, message=self._ledger.as_sent(one.message))
                     for one in batch
                     if words[one.message.id].found is None and self._routes.may_carry(channel, one.message)
                 ]

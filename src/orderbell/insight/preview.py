@@ -14,10 +14,11 @@ from msgspec import Struct
 
 from orderbell.core.durations import format_duration
 from orderbell.core.events import ORDER_NO_MAX, ChannelName, Frequency, Tier
+from orderbell.core.forms import FEN_MAX
 from orderbell.core.model import Lane, Tone
 from orderbell.core.playbook import NoticeRule, Playbook
 from orderbell.core.segments import SEPTETS_MAX, UNITS_MAX, is_gsm, measure, utf16_units
-from orderbell.core.wording import FEN_MAX, TEXT_MAX, TONES, VARIABLES, Kind, Text, Wording
+from orderbell.core.wording import TEXT_MAX, TONES, VARIABLES, Kind, Text, Wording
 from orderbell.errors import OrderBellError
 
 CHANNELS: tuple[ChannelName, ...] = get_args(ChannelName)
@@ -183,6 +184,7 @@ class _Writer:
         proofs = wording.longest(rule.topic, marketing=rule.marketing)
         self.proofs = {(found.tone, found.path[-1]): found for found in proofs}
         self.about = _about(rule)
+        self.sent: dict[tuple[ChannelName, Tone, bool], int] = {}
 
     def write(self, channels: Collection[ChannelName], tone: str) -> Iterator[Preview]:
         for channel in channels:
@@ -191,15 +193,21 @@ class _Writer:
                     yield self.one(rung, channel, newcomer=newcomer)
 
     def one(self, rung: _Rung, channel: ChannelName, *, newcomer: bool) -> Preview:
-        sent = self.compose(self.wording, channel, rung.tone, self.samples, newcomer=newcomer)
         return Preview(
             topic=self.rule.topic, locale=self.wording.locale, channel=channel, tone=rung.tone, newcomer=newcomer,
             variant=rung.variant, variant_count=rung.count, last=rung.variant == rung.count - 1,
-            chosen=sent.variant == rung.variant, own=rung.own,
+            chosen=self.chosen(channel, rung.tone, newcomer=newcomer) == rung.variant, own=rung.own,
             sample=_filled(self.compose(rung.words, channel, rung.tone, self.samples), channel),
             worst=self.worst(rung, channel, newcomer=newcomer), slots=rung.slots,
             opt_out=rung.opt_out if self.rule.marketing and channel == "sms" else "", about=self.about,
         )  # fmt: skip
+
+    def chosen(self, channel: ChannelName, tone: Tone, *, newcomer: bool) -> int:
+        """The rung that goes out for the sample values: one for a whole ladder, which may be long."""
+        key = channel, tone, newcomer
+        if key not in self.sent:
+            self.sent[key] = self.compose(self.wording, channel, tone, self.samples, newcomer=newcomer).variant
+        return self.sent[key]
 
     def compose(
         self, words: Wording, channel: ChannelName, tone: Tone, values: Values, *, newcomer: bool = False
@@ -233,12 +241,12 @@ class _Writer:
         """The longest text that any values make; what each variable adds does not hang on the others."""
         values: Values = {}
         for slot in rung.slots:
-            texts = [
-                (self.compose(rung.words, channel, rung.tone, values | {slot.name: value}), value)
-                for value in _longest_values(self.playbook, slot, self.wording.locale, gsm=gsm)
-            ]
-            if texts:
-                values[slot.name] = max(texts, key=lambda found: found[0].units)[1]
+            found = _longest_values(self.playbook, slot, self.wording.locale, gsm=gsm)
+            if len(found) > 1:
+                texts = [self.compose(rung.words, channel, rung.tone, values | {slot.name: one}) for one in found]
+                found = [found[max(range(len(found)), key=lambda place: texts[place].units)]]
+            if found:
+                values[slot.name] = found[0]
         return self.compose(rung.words, channel, rung.tone, values)
 
 

@@ -13,14 +13,20 @@ SELECT EXISTS (SELECT FROM queue WHERE lane = ANY ($2::smallint[]) AND due_at <=
     coalesce((SELECT halted FROM halt), false) AS halted
 """
 
+# The contact of a row of the queue, held. It is looked up for each row, whatever the statistics say: in the middle of a
+# great import they know of one contact, and a join would go through all of them for each row.
+_HELD = """LATERAL (
+    SELECT p.body, p.history FROM contact p WHERE p.tenant = q.tenant AND p.contact = q.contact
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS c"""
+
 # Plain SELECTs: put into an UPDATE, a LIMIT can take more rows than it says. One lane at a time, because only
 # PostgreSQL 17 and newer read an index over several lanes in order.
-CLAIM_CONTACTS = """
+CLAIM_CONTACTS = f"""
 SELECT q.tenant, q.contact, c.body, c.history
-FROM queue q JOIN contact c USING (tenant, contact)
+FROM queue q, {_HELD}
 WHERE q.lane = $1 AND q.due_at <= $2 AND q.tenant = ANY ($4::text[])
 ORDER BY q.due_at LIMIT $3
-FOR NO KEY UPDATE OF c SKIP LOCKED
 """
 
 # Which tenants have something due in a lane: from one to the next along the index, however many rows each of them has.
@@ -35,14 +41,13 @@ SELECT t.tenant FROM t WHERE t.tenant = ANY ($3::text[])
     AND EXISTS (SELECT FROM queue q WHERE q.lane = $1 AND q.tenant = t.tenant AND q.due_at <= $2)
 """
 
-CLAIM_SHARES = """
+CLAIM_SHARES = f"""
 SELECT found.tenant, found.contact, found.body, found.history
 FROM unnest($4::text[]) AS k (tenant), LATERAL (
     SELECT q.tenant, q.contact, c.body, c.history
-    FROM queue q JOIN contact c USING (tenant, contact)
+    FROM queue q, {_HELD}
     WHERE q.lane = $1 AND q.tenant = k.tenant AND q.due_at <= $2
     ORDER BY q.due_at LIMIT $3
-    FOR NO KEY UPDATE OF c SKIP LOCKED
 ) AS found
 """
 

@@ -34,6 +34,7 @@ from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count, failpoint
 from orderbell.store import changes, statements
 from orderbell.store import departures as sql
+from orderbell.store.links import with_code
 from orderbell.store.postgres import BREAKS, Connection, Store
 from orderbell.store.rows import columns, contact_columns
 from orderbell.store.statements import ADD_CONTACTS
@@ -267,6 +268,10 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store, self._pool, self._vault = store, store.pool, store.vault
         self._turn = 0
+
+    def as_sent(self, message: Message) -> Message:
+        """A message as it leaves and as its provider knows it: see `with_code`."""
+        return with_code(self._vault, message)
 
     async def look(self, now: datetime, lanes: Sequence[int] = ALL_LANES) -> Look:
         """Say whether anything is due: cheaper than claiming it in vain."""

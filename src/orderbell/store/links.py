@@ -10,19 +10,22 @@ from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orderbell.core.clicks import BURST, Click, ClickReason, Seen, judge_click
 from orderbell.core.model import Message
+from orderbell.core.wording import LINK_LENGTH, LINK_MASK
 from orderbell.store.postgres import Connection, Store
 from orderbell.store.rows import columns
 from orderbell.store.tracking import Tracking, hash_of, is_token, token_of
+from orderbell.store.vault import Vault
 
 HITS_MAX: Final = 50
 """So many requests for one link are put down; whoever asks more often is no person."""
 
 SEEN_MAX: Final = 10
 LINKED: Final = frozenset({"email", "push", "wechat"})
-"""The channels whose messages can carry a link. SMS keep their 70 characters; the inbox has no provider."""
+"""The channels whose messages carry a link beside their text. In an SMS it stands in the text, where there is room."""
 
 _FOR_LINKS: Final = "link"
 _VISITOR_LENGTH: Final = 8
@@ -86,16 +89,12 @@ class Links:
     def __init__(self, store: Store) -> None:
         self._store, self._vault, self._tracking = store, store.vault, Tracking(store)
 
-    def code(self, tenant: str, message_id: bytes) -> str:
-        """The code of a message's link."""
-        return token_of(self._vault.index_key(tenant), _FOR_LINKS, message_id.hex())
-
     async def codes_for(self, messages: Sequence[Message], at: datetime) -> Mapping[bytes, str]:
-        """The codes of the messages that can carry a link, by message, ready to be followed."""
-        linked = [one for one in messages if one.channel in LINKED and one.order_no]
+        """The codes of the messages that carry a link, by message, ready to be followed."""
+        linked = [one for one in messages if one.order_no and (one.channel in LINKED or LINK_MASK in one.text)]
         if not linked:
             return {}
-        codes = {one.id: self.code(one.tenant, one.id) for one in linked}
+        codes = {one.id: code_of(self._vault, one) for one in linked}
         lines = [
             (one.tenant, hash_of(codes[one.id]), one.order_no, one.contact, one.id, one.topic, one.channel, at)
             for one in linked
@@ -111,7 +110,7 @@ class Links:
 
     async def follow(self, code: str, click: Click, traits: Sequence[str] = ()) -> Target | None:
         """Where a code leads; None where it is nobody's. The request is judged and put down."""
-        if not is_token(code):
+        if not is_token(code, LINK_LENGTH) and not is_token(code):
             return None
         name = hash_of(code)
         async with self._store.connection() as connection:
@@ -129,6 +128,21 @@ class Links:
         """How often the links of messages since a moment were followed, by topic and channel, most messages first."""
         async with self._store.connection() as connection:
             return [OpenRate(*row) for row in await connection.fetch(_RATES, tenant, since)]
+
+
+def code_of(vault: Vault, message: Message) -> str:
+    """The code of a message's link: 22 base62 characters, 20 in an SMS, where each of them costs room for words."""
+    code = token_of(vault.index_key(message.tenant), _FOR_LINKS, message.id.hex())
+    return code[:LINK_LENGTH] if message.channel == "sms" else code
+
+
+def with_code(vault: Vault, message: Message) -> Message:
+    """A message as it leaves and as its provider knows it: with the code of its link, where a mask is stored."""
+    if LINK_MASK not in message.text:
+        return message
+    code = code_of(vault, message)
+    slots = tuple((name, value.replace(LINK_MASK, code)) for name, value in message.slots)
+    return replace(message, text=message.text.replace(LINK_MASK, code), slots=slots)
 
 
 async def _put_down(connection: Connection, tenant: str, name: bytes, click: Click, reason: ClickReason) -> None:

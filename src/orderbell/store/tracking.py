@@ -147,9 +147,9 @@ def hash_of(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def is_token(text: str) -> bool:
+def is_token(text: str, length: int = TOKEN_LENGTH) -> bool:
     """Whether a text has the form of a token; no other is looked up."""
-    return len(text) == TOKEN_LENGTH and text.isascii() and text.isalnum()
+    return len(text) == length and text.isascii() and text.isalnum()
 
 
 class Tracking:
