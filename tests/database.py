@@ -61,7 +61,7 @@ class DatabaseServer:
     def create(self, template: str = "template0") -> str:
         """Create a database and return its name."""
         name = f"orderbell_test_{os.getpid()}_{next(_numbers)}"
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' STRATEGY file_copy")
         return name
 
     def drop(self, name: str) -> None:

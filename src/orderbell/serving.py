@@ -81,6 +81,7 @@ def _configure(app: Any) -> uvicorn.Config:  # noqa: ANN401 - an ASGI applicatio
         lifespan="off",
         access_log=False,
         log_config=None,
+        server_header=False,  # nobody needs to know what serves them
         proxy_headers=False,  # what they say is believed only as far as the setting trusted_hops reaches
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_SHUTDOWN_S,

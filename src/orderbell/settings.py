@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     not counted. `public_url` is how providers reach this installation from outside, such as `https://bell.example`.
     `webhook_hosts` are hosts of one's own network that webhooks may call by http and at private addresses, as `name` or
     `name:port`, separated by commas.
+    `breached_passwords` names a file of stolen passwords, or of their SHA-1 digests, that nobody may choose.
     `trusted_hops`: how many reverse proxies of yours stand before it; so many entries of `X-Forwarded-For` are true.
     `secret_key` (64 hex digits, or 32 bytes in base64) seals personal data; empty: `secret.key` in `data_dir`, made at
     the first start.
@@ -64,6 +65,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     trusted_hops: Annotated[int, Meta(ge=0, le=10)] = 0
     secret_key: str = ""
     webhook_hosts: str = ""
+    breached_passwords: str = ""
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 0
     metrics_token: str = ""

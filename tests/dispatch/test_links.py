@@ -95,13 +95,15 @@ async def test_sms_waits_where_its_link_cannot_be_kept(house: House, store: Stor
 
 
 def test_words_of_others_are_left_alone() -> None:
-    """Only the mask is filled, in the text and in the slots; a message without one is what it was."""
+    """Only the mask at the end is filled, in the text and in the slots; stars that a shop wrote stay what they were."""
     plain = message(channel="sms", text="Order ****: paid.")
     assert with_code(VAULT, plain) is plain
     masked = message(
-        channel="sms", text=f"Order A1: paid. {BASE}{LINK_MASK}", slots=(("order_no", "A1"), ("link", LINK_MASK))
-    )
+        channel="sms", text=f"Order A1: {LINK_MASK} paid. {BASE}{LINK_MASK}",
+        slots=(("order_no", "A1"), ("title", LINK_MASK), ("link", LINK_MASK)),
+    )  # fmt: skip
     sent = with_code(VAULT, masked)
     code = code_in(sent.text)
-    assert sent.slots == (("order_no", "A1"), ("link", code))
+    assert sent.text == f"Order A1: {LINK_MASK} paid. {BASE}{code}"
+    assert sent.slots == (("order_no", "A1"), ("title", LINK_MASK), ("link", code))
     assert with_code(VAULT, message(2, "sms", text=masked.text)).text != sent.text

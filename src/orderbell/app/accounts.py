@@ -19,7 +19,7 @@ from orderbell.store.tenants import add_tenant
 from orderbell.store.throttle import Throttle
 from orderbell.store.trail import Trail
 from orderbell.web.account.door import Door
-from orderbell.web.account.passwords import Passwords
+from orderbell.web.account.passwords import Passwords, breached_in
 
 ACTOR = "system"
 """How the trail names whoever has the command line."""
@@ -29,6 +29,7 @@ def open_door(store: Store, settings: Settings, shelf_of: Callable[[str], Shelf]
     """Make the door of a site.
 
     `now` is the clock on the wall, also where orders live by another one: sessions and codes are of real people.
+    SettingsInvalid where the list of stolen passwords cannot be read.
     """
     accounts = Accounts(store)
 
@@ -37,7 +38,8 @@ def open_door(store: Store, settings: Settings, shelf_of: Callable[[str], Shelf]
 
     return Door(
         accounts=accounts, sessions=Sessions(store, now), throttle=Throttle(store, now), trail=Trail(store, now),
-        passwords=Passwords(), now=now, open_shop=open_shop, tenants=accounts.all_tenants,
+        passwords=Passwords(breached_in(settings.breached_passwords)), now=now, open_shop=open_shop,
+        tenants=accounts.all_tenants,
         public_url=settings.public_url, trusted_hops=settings.trusted_hops,
     )  # fmt: skip
 

@@ -51,6 +51,7 @@ from orderbell.store.templates import Templates
 from orderbell.store.tenants import read_shelves
 from orderbell.store.vault import REMEDY, Vault
 from orderbell.store.witness import knows_secret
+from orderbell.web.account.passwords import breached_in
 
 State = Literal["fine", "doubtful", "wrong"]
 MARKS: dict[State, tuple[str, str]] = {"fine": ("✓", "green"), "doubtful": ("!", "yellow"), "wrong": ("✗", "red")}
@@ -145,6 +146,7 @@ async def examine(environment: Mapping[str, str] | None = None) -> list[Finding]
         ("sending", lambda: _sending(stored)),
         ("providers", lambda: _providers(settings, stored)),
         ("playbooks", lambda: _playbooks(settings.playbooks_dir)),
+        ("passwords", lambda: _passwords(settings)),
     )
     for name, check in checks:
         findings += await _guarded(name, check)
@@ -171,6 +173,13 @@ async def _sending(stored: Stored) -> list[Finding]:
     when = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
     says = f"halted{when}{f': {why}' if why else ''}; everything waits"
     return [doubtful("sending", says, "`orderbell dispatch resume` lets it go on")]
+
+
+async def _passwords(settings: Settings) -> list[Finding]:
+    """Whether the list of stolen passwords can be read."""
+    if breached_in(settings.breached_passwords) is None:
+        return [fine("passwords", "common ones are refused; breached_passwords may name a list of stolen ones")]
+    return [fine("passwords", f"those in {settings.breached_passwords} are refused")]
 
 
 async def _providers(settings: Settings, stored: Stored) -> list[Finding]:

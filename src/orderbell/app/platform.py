@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from orderbell.app.front import Front, front_routes
 from orderbell.app.hearing import Hearing, Submit
 from orderbell.app.measuring import metrics_listener, metrics_of
 from orderbell.app.providers import ProviderSpec, read_providers
+from orderbell.app.repeating import repeat
 from orderbell.app.staff import open_alerts, tell_of
 from orderbell.app.tracing import open_traces
 from orderbell.app.webhooks import open_client, open_webhooks, tell_of_hook
@@ -116,7 +117,8 @@ async def open_platform(
         platform = Platform(settings, store, Following(store.pool, shelf), shelf)
         await platform.following.refresh()
         await watch_hooks(store)
-        await stack.enter_async_context(_background(_watch_tenants(platform)))
+        news = repeat(partial(_look_for_news, platform), TENANTS_EVERY_S, "news of tenants")
+        await stack.enter_async_context(_background(news))
         await stack.enter_async_context(_until_closed(Rollup(store, now)))
         if settings.providers_file and channels is None:
             _open_providers(stack, platform, now)
@@ -185,7 +187,7 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metr
         return platform.shelves.get(tenant, platform.shelf)
 
     front = Front(settings, store, platform.following, shelf_of, submit, now, platform.providers, platform.channels)
-    stack.push_async_callback(front.trying.close)
+    stack.push_async_callback(front.close)
     callers = {one.name: Caller(platform.channels[one.name], one.callback_token) for one in platform.providers}
     hearing = _hearing(platform, submit, now)
     callbacks = callbacks_route(callers, hearing.keep, settings.public_url)
@@ -195,7 +197,8 @@ async def _start_web(stack: AsyncExitStack, platform: Platform, now: Clock, metr
     site = counted(create_site([callbacks, *front_routes(front), *measuring], partial(missing, store), front.hall()))
     if traces.active() is not None:
         site = traced(site)
-    await stack.enter_async_context(_background(_forget_answers(store, now)))
+    forgetting = repeat(lambda: forget_answers(store, now()), FORGET_EVERY_S, "answers to be forgotten")
+    await stack.enter_async_context(_background(forgetting))
     try:
         serve = serving(site, host=settings.host, port=settings.port, shared=settings.share_port)
         platform.url = await stack.enter_async_context(serve)
@@ -316,17 +319,7 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-async def _watch_tenants(platform: Platform) -> None:
-    # a tenant added, a playbook activated, or a webhook made by another process is known here soon
-    while True:
-        await asyncio.sleep(TENANTS_EVERY_S)
-        with suppress(OrderBellError):
-            await platform.following.refresh()
-            await watch_hooks(platform.store)
-
-
-async def _forget_answers(store: Store, now: Clock) -> None:
-    while True:
-        await asyncio.sleep(FORGET_EVERY_S)
-        with suppress(OrderBellError):
-            await forget_answers(store, now())
+async def _look_for_news(platform: Platform) -> None:
+    """Know of a tenant added, a playbook activated, or a webhook made by another process."""
+    await platform.following.refresh()
+    await watch_hooks(platform.store)

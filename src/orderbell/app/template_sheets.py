@@ -13,6 +13,7 @@ from rich.text import Text
 from orderbell.app.templates import SHOWN_DIGEST, Complaint, Listed, Row, Synced, TemplatesWrong, counted
 from orderbell.channels.templates import Strikes
 from orderbell.store.templates import digest_of
+from orderbell.web.csv import plain_cell, told_cell
 
 COLUMNS = (
     "provider", "digest", "topic", "needed", "name", "type", "content", "examples", "remark", "code", "state", "reason",
@@ -28,13 +29,15 @@ _STRIKES = {
 
 
 def write_csv(rows: Iterable[Row]) -> str:
-    """The rows of an export as CSV for spreadsheets, which know by the mark at its begin that it is UTF-8."""
+    """The rows of an export as CSV for spreadsheets: the mark at its begin says UTF-8, and no cell is a formula."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+    writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()
     for row in rows:
         examples = " ".join(f"{name}={value}" for name, value in row["examples"].items())
-        writer.writerow({**row, "examples": examples, "needed": "yes" if row["needed"] else ""})
+        cells = {**row, "examples": examples, "needed": "yes" if row["needed"] else ""}
+        # Codes and reasons come from providers, and some codes begin with a dash.
+        writer.writerow({name: plain_cell(cells.get(name, "")) for name in COLUMNS})
     return "\ufeff" + file.getvalue()
 
 
@@ -53,7 +56,7 @@ def read_csv(file: Path, provider: str = "") -> dict[str, list[tuple[int, Mappin
         except UnicodeDecodeError:
             text = content.decode("gb18030")
         reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", strict=True)
-        rows = [(reader.line_num, row) for row in reader]
+        rows = [(reader.line_num, {name: told_cell(text) for name, text in row.items() if name}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise TemplatesWrong(f"{file} cannot be read as CSV: {problem}; save it as CSV (UTF-8)") from None
     missing = {"digest", "code", "state"} - set(reader.fieldnames or ())

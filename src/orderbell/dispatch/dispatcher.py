@@ -435,7 +435,7 @@ class Dispatcher:
         batch = [self._outgoing(departure, links) for departure in request.departures]
         failpoint("dispatch.before_send")
         why_not = ""
-        if self._links is not None and any(LINK_MASK in one.text and one.id not in links for one in messages):
+        if self._links is not None and any(one.text.endswith(LINK_MASK) and one.id not in links for one in messages):
             why_not = outcomes.NO_LINK
         if not self._lease.holds(request.worker):
             # The last look before the first byte: somebody else may be asking about these attempts already.

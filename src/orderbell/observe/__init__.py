@@ -91,7 +91,10 @@ def _clean(value: object) -> object:
     if isinstance(value, str):
         return _readable(mask(value))
     if isinstance(value, Mapping):
-        return {key: _MASK if _HIDDEN_NAME.search(str(key)) else _clean(item) for key, item in value.items()}
+        return {
+            _readable(mask(str(key))): _MASK if _HIDDEN_NAME.search(str(key)) else _clean(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item) for item in value]
     return value if isinstance(value, bool | int | float | None) else _clean(str(value))

@@ -46,6 +46,14 @@ TALLIES: Final[Mapping[str, Family]] = {
 }
 """Counters by name, without `orderbell_` and `_total`."""
 
+FROM_ZERO: Final = (
+    "dispatch.accepted_late", "hooks.turned_off", "intake.busy", "intake.poison", "sign_in.refused",
+    "tracking.guessing",
+)  # fmt: skip
+"""Names of `counts` that are told from the start on: of a counter that first appears with 1, Prometheus sees no
+increase, and the alert that waits for it would miss the first time (https://prometheus.io/docs/practices/instrumentation).
+"""
+
 HISTOGRAMS: Final[Mapping[str, Family]] = {
     "turn_seconds": Family("How long a turn took, from its batch to its commit.", (), _QUICK),
     "turn_events": Family("How many events a turn decided.", (), _SIZES),

@@ -91,7 +91,7 @@ class Links:
 
     async def codes_for(self, messages: Sequence[Message], at: datetime) -> Mapping[bytes, str]:
         """The codes of the messages that carry a link, by message, ready to be followed."""
-        linked = [one for one in messages if one.order_no and (one.channel in LINKED or LINK_MASK in one.text)]
+        linked = [one for one in messages if one.order_no and (one.channel in LINKED or one.text.endswith(LINK_MASK))]
         if not linked:
             return {}
         codes = {one.id: code_of(self._vault, one) for one in linked}
@@ -138,11 +138,11 @@ def code_of(vault: Vault, message: Message) -> str:
 
 def with_code(vault: Vault, message: Message) -> Message:
     """A message as it leaves and as its provider knows it: with the code of its link, where a mask is stored."""
-    if LINK_MASK not in message.text:
+    if not message.text.endswith(LINK_MASK):
         return message
     code = code_of(vault, message)
-    slots = tuple((name, value.replace(LINK_MASK, code)) for name, value in message.slots)
-    return replace(message, text=message.text.replace(LINK_MASK, code), slots=slots)
+    slots = tuple((name, code if name == "link" else value) for name, value in message.slots)
+    return replace(message, text=message.text.removesuffix(LINK_MASK) + code, slots=slots)
 
 
 async def _put_down(connection: Connection, tenant: str, name: bytes, click: Click, reason: ClickReason) -> None:

@@ -26,8 +26,17 @@ def plain_cell(value: Cell) -> str:
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if not isinstance(value, str):
         return str(value)
-    guarded = "'" + value if value.lstrip(" \u3000\ufeff").startswith(FORMULA_STARTS) else value
+    guarded = "'" + value if _begins_like_a_formula(value) else value
     return guarded.replace("\0", "�")
+
+
+def told_cell(text: str) -> str:
+    """The text that `plain_cell` made a cell of, for sheets that come back."""
+    return text[1:] if text.startswith("'") and _begins_like_a_formula(text[1:]) else text
+
+
+def _begins_like_a_formula(text: str) -> bool:
+    return text.lstrip(" \u3000\ufeff").startswith(FORMULA_STARTS)
 
 
 def csv_line(cells: Sequence[Cell]) -> str:

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from orderbell.errors import OrderBellError
 from orderbell.observe import counts
 from orderbell.observe.figures import (
+    FROM_ZERO,
     GAUGES,
     HISTOGRAMS,
     PREFIX,
@@ -112,7 +113,9 @@ class Metrics(Collector):
 def _counter(name: str) -> Metric:
     family = TALLIES[name]
     counter = CounterMetricFamily(PREFIX + name, family.says, labels=family.labels)
-    found: Mapping[Labels, int] = {(what,): n for what, n in counts().items()} if name == "counts" else tallies(name)
+    found: Mapping[Labels, int] = tallies(name)
+    if name == "counts":
+        found = {(what,): times for what, times in (dict.fromkeys(FROM_ZERO, 0) | counts()).items()}
     for labels, times in sorted(found.items()):
         counter.add_metric(labels, times)
     return counter

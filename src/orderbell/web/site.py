@@ -33,12 +33,17 @@ from orderbell.web.rendering import HALL, HERE, Hall, rendered, security_headers
 log = structlog.get_logger()
 
 PROBLEM_TYPE = "application/problem+json"
+_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""The policy of what is no page of ours: a browser that is made to show it runs and fetches nothing."""
+
 READY_WITHIN_S = 5
 """How long the look at what the site needs may take."""
 
+_NOT_FOUND = 404
 _SERVER_ERROR = 500
 _KEPT_S = 365 * 86400
 _NAMED_ERRORS = frozenset({400, 401, 403, 404, 429, 503})
+_FOR_CUSTOMERS = ("/t/", "/l/", "/u/", "/track")
 _FOR_PROGRAMS = ("/v1/", "/schema/", "/static/", "/metrics")
 
 _UNAVAILABLE = HTTPException(
@@ -117,6 +122,7 @@ async def _say_what_not_to_do(message: Message, _: Scope) -> None:
         headers = MutableScopeHeaders(message)
         headers.setdefault("X-Content-Type-Options", "nosniff")
         headers.setdefault("Cache-Control", "no-store")
+        headers.setdefault("Content-Security-Policy", _NOTHING)
 
 
 def _static_files() -> ControllerRouterHandler:
@@ -183,7 +189,11 @@ def _error_page(request: Request[Any, Any, Any], problem: Problem, headers: dict
     key = problem.status if problem.status in _NAMED_ERRORS else "other"
     ours = problem.status == _SERVER_ERROR
     words = view.say("shell.error_ours") if ours else problem.detail if problem.reason else ""
-    back = "/console" if request.scope["path"].startswith("/console") else "/"
+    if not words and problem.status == _NOT_FOUND:
+        words = view.say("shell.error_404_words")
+    path = request.scope["path"]
+    # a customer whose link is broken has no business at the way in of the staff
+    back = "" if path.startswith(_FOR_CUSTOMERS) else "/console" if path.startswith("/console") else "/"
     html = rendered("error.html", view, heading=view.say(f"shell.error_{key}"), words=words, back=back)
     return Response(
         html.encode(), status_code=problem.status, media_type=MediaType.HTML,

@@ -12,7 +12,6 @@ from orderbell.store.accounts import LOCALES
 from orderbell.store.sessions import hash_of
 from orderbell.web.access import say_no
 from orderbell.web.account.door import Door, go_to, session_cookie
-from orderbell.web.account.passwords import weakness
 from orderbell.web.account.two_step import matching_step, new_secret, qr_of, read_secret, spell_secret
 from orderbell.web.forms import read_form
 from orderbell.web.rendering import page, view_of
@@ -73,7 +72,7 @@ def _password_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         form = await read_form(request)
         wrong = await _wrong_password(door, visitor, form.raw("current"), "current")
         new = form.raw("password")
-        if not wrong and (found := weakness(new, visitor.name)):
+        if not wrong and (found := await door.passwords.weakness(new, visitor.name)):
             wrong = {"password": f"signin.password_{found}"}
         if not wrong and new != form.raw("again"):
             wrong = {"again": "settings.not_the_same"}

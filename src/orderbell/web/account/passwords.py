@@ -1,18 +1,21 @@
 """Passwords: hashed with argon2id (RFC 9106) beside the event loop, and refused when anybody would guess them.
 
-A check costs the same whether there is such an account or not: some hash is always verified.
+A check costs the same whether there is such an account or not: some hash is always verified. Besides what is common, an
+installation may name a list of stolen passwords, which nobody may choose either (`orderbell.web.account.breached`).
 """
 
 import asyncio
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from orderbell.web.access import say_no
+from orderbell.web.account.breached import BreachedPasswords
 
 Result = TypeVar("Result")
 
@@ -71,12 +74,25 @@ def _is_pattern(plain: str) -> bool:
     return repeated or rows or len(set(plain)) < _DISTINCT_MIN
 
 
+def breached_in(file: str) -> BreachedPasswords | None:
+    """The list of stolen passwords that an installation names, None for none; SettingsInvalid as it says."""
+    return BreachedPasswords(Path(file).expanduser(), LENGTH_MIN) if file else None
+
+
 class Passwords:
     """Hashes and checks, a few at a time; of more than can be waited for, the rest is answered 503."""
 
-    def __init__(self) -> None:
+    def __init__(self, breached: BreachedPasswords | None = None) -> None:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
+        self._breached = breached
+
+    async def weakness(self, password: str, *names: str) -> str:
+        """What is wrong with a new password, as `weakness` says it, or `breached`: it is on a list of stolen ones."""
+        found = weakness(password, *names)
+        if found or self._breached is None:
+            return found
+        return "breached" if await self._in_turn(self._breached.holds, _read(password)) else ""
 
     async def hash(self, password: str) -> str:
         """The hash to be kept of a password."""

@@ -19,7 +19,6 @@ from orderbell.errors import AccountRefused
 from orderbell.store.accounts import clean_name
 from orderbell.store.brand import NAME_LENGTH_MAX, Brand, Brands
 from orderbell.web.account.door import DEVICE_COOKIE, Door, device_cookie, go_to, keeps_secrets, session_cookie
-from orderbell.web.account.passwords import weakness
 from orderbell.web.forms import BODY_BYTES_MAX, Form, read_form
 from orderbell.web.rendering import page, view_of
 from orderbell.web.rights import Visitor
@@ -121,7 +120,7 @@ def _setup_routes(door: Door, brands: Brands) -> Sequence[ControllerRouterHandle
         if not await door.sessions.look_at_setup_token(token):
             return _said(request, "signin.setup_over", 404)
         insecure = not keeps_secrets(request, door.public_url)
-        wrong = _wrong_with(given)
+        wrong = await _wrong_with(door, given)
         if wrong or insecure:
             return page(
                 "setup.html", view_of(request), status=422, token=token, who=given.text("name"), shop=shop, wrong=wrong,
@@ -169,14 +168,14 @@ def _said(request: Ask, key: str, status: int, visitor: Visitor | None = None) -
     return page("enter_over.html", view, status=status, words=view.say(key))
 
 
-def _wrong_with(given: Form) -> dict[str, str]:
+async def _wrong_with(door: Door, given: Form) -> dict[str, str]:
     """The keys of the words for what is wrong with the form of the first run, by field."""
     wrong = {}
     try:
         clean_name(given.text("name"))
     except AccountRefused as refused:
         wrong["name"] = f"signin.{refused.reason}"
-    if found := weakness(given.raw("password"), given.text("name"), given.text("shop")):
+    if found := await door.passwords.weakness(given.raw("password"), given.text("name"), given.text("shop")):
         wrong["password"] = f"signin.password_{found}"
     shop = given.text("shop")
     if not shop or len(shop) > NAME_LENGTH_MAX or not shop.isprintable():

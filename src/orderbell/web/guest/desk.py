@@ -20,13 +20,13 @@ from msgspec import Struct
 from orderbell.core.calendar import zone_of
 from orderbell.core.events import Answer, Event
 from orderbell.core.playbook import Playbook
-from orderbell.core.turn import Shelf
+from orderbell.core.turn import Key, Shelf
 from orderbell.errors import OrderBellError
 from orderbell.observe import count
 from orderbell.store.brand import Brand
 from orderbell.store.people import People
 from orderbell.store.throttle import Throttle
-from orderbell.store.tracking import OrderKey, Page, Tracking
+from orderbell.store.tracking import Page, Tracking
 from orderbell.web.client_address import client_address
 from orderbell.web.guest.journey import is_over
 from orderbell.web.live import Live
@@ -65,7 +65,10 @@ class Guesses:
         if self._all >= MISSES_ALARM and not self._told:
             self._told = True
             count("tracking.guessing")
-            log.error("somebody guesses the addresses of customers' pages", misses_this_minute=self._all)
+            log.error(
+                "somebody guesses the addresses of customers' pages",
+                misses_this_minute=self._all, clients=len(self._by_client),
+            )  # fmt: skip
         return self._by_client[client] > MISSES_MAX
 
 
@@ -82,7 +85,7 @@ class GuestDesk:
     brand_of: Callable[[str], Awaitable[Brand]]
     submit: Callable[[list[Event]], Awaitable[list[Answer]]]
     throttle: Throttle
-    live: Live[OrderKey]
+    live: Live[Key]
     now: Callable[[], datetime]
     public_url: str = ""
     trusted_hops: int = 0
