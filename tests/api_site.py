@@ -103,6 +103,7 @@ async def running_api(store: Store, **settings: Any) -> AsyncIterator[Api]:  # n
     app = create_site(front_routes(front), ready, front.hall())
     dispatcher = Dispatcher(Ledger(store), following.shelves, [channel], now=clock)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(front.close)
         url = await stack.enter_async_context(serving(app))
         clients = [
             await stack.enter_async_context(

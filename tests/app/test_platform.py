@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -101,3 +102,21 @@ async def test_place_to_listen_that_is_taken(store: Store, tmp_path: Path) -> No
         with pytest.raises(SettingsInvalid, match="the provider mail cannot listen where it should"):
             async with open_platform(settings, worker=False):
                 pass
+
+
+async def test_addresses_of_webhooks_are_looked_at_no_longer_than_the_site_runs(store: Store) -> None:
+    """What was opened to look at addresses must end with the site: neither its threads nor its sockets stay behind."""
+    settings = Settings(database_url=store.dsn, secret_key=SECRET, port=0)
+    async with (
+        open_platform(settings, worker=False) as platform,
+        httpx.AsyncClient(base_url=platform.url, trust_env=False) as http,
+    ):
+        key = await platform.add_tenant("acme")
+        hook = {"url": "https://localhost/bell", "types": ["order.changed"]}
+        refused = await http.post("/v1/hooks", json=hook, headers={"authorization": f"Bearer {key}"})
+        assert refused.json()["reason"] == "bad_address"
+        looking = [thread for thread in threading.enumerate() if thread.name.startswith("guarded")]
+        assert looking
+    for thread in looking:
+        thread.join(WITHIN_S)
+        assert not thread.is_alive()

@@ -1,7 +1,6 @@
 """A browser window that finds fault: with errors on the console, failed requests, overflowing pages and barriers."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +96,7 @@ class Window:
         async with self.page.expect_navigation(wait_until="load"):
             await self.page.locator(button).first.click()
 
-    async def check(self, name: str = "", *, ignored: Sequence[str] = ()) -> None:
+    async def check(self, name: str = "") -> None:
         """Find fault with the page as it stands, and take a picture of it under this name."""
         await expect(self.page.locator("h1").first).to_be_visible()
         wide = await self.page.evaluate(_TOO_WIDE)
@@ -106,17 +105,17 @@ class Window:
         if (language := await self.page.evaluate("document.documentElement.lang")) != self.locale:
             pytest.fail(f"{self.page.url} speaks {language}")
         if self.locale == "zh-CN":  # what bars people is in the form of a page, not in its language
-            await self._find_barriers(set(ignored))
+            await self._find_barriers()
         self.complain()
         if name:
             await self._take_picture(name)
 
-    async def _find_barriers(self, ignored: set[str]) -> None:
+    async def _find_barriers(self) -> None:
         results: dict[str, Any] = (await Axe().run(self.page)).response
         grave = [
             f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
             for one in results["violations"]
-            if one["impact"] in GRAVE and one["id"] not in ignored
+            if one["impact"] in GRAVE
         ]
         if grave:
             pytest.fail("\n".join([self.page.url, *grave]))

@@ -478,6 +478,8 @@ def test_variables_read_an_order() -> None:
         ({"texts": {"x": {"email": {"subject": "a", "text": "c\u202e"}}}}, "texts.x.email.text.0", "invisible"),
         ({"texts": {"x": {"sms": {"sorry": ["a"]}}}}, "texts.x.sms", "there is no calm text"),
         ({"texts": {"x": {"sms": {"calm": []}}}}, "texts.x.sms.calm", "a ladder without a text"),
+        ({"texts": {"x": {"sms": ["a"] * 13}}}, "texts.x.sms", "write at most 12"),
+        ({"texts": {"x": {"sms": {"calm": ["a"], "sorry": ["a"] * 13}}}}, "texts.x.sms.sorry", "a ladder of 13 texts"),
         ({"texts": {"x": {}}}, "texts.x", "a topic without a text"),
         ({"playbooks": {"p": {"x": {"sms": ["{no}"]}}}}, "playbooks.p.x.sms.0", "there is no variable 'no'"),
         ({"phrases": {"title": "{title}"}}, "phrases.title", "the name of a variable"),

@@ -4,6 +4,7 @@ import json
 import re
 from functools import lru_cache
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -13,10 +14,10 @@ from typer.testing import CliRunner
 from orderbell import cli
 from orderbell.core.playbook import Playbook
 from orderbell.core.segments import SEPTETS_MAX, measure, utf16_units
-from orderbell.core.wording import TONES, longest
+from orderbell.core.wording import TONES, Wording, longest
 from orderbell.errors import PlaybookInvalid
 from orderbell.insight.preview import CHANNELS, Preview, PreviewUnknown, preview
-from orderbell.playbooks import SHIPPED_NAMES, shipped_shelf
+from orderbell.playbooks import SHIPPED_NAMES, check_draft, shipped_shelf
 
 CLOSED = {"state", "choice"}  # their words are those of the playbook, which may all be shorter than is allowed
 LONG_TEXT = "texts: {late_news: {sms: ['这是一条很长很长的短信文本用来说明超过七十个字的时候会怎样怎样怎样怎样怎样怎样怎样怎样怎样怎样，订单{order_no}。']}}"
@@ -152,6 +153,19 @@ def test_unknown_name_is_told_with_what_there_is(wrong: dict[str, str], said: st
     with pytest.raises(PreviewUnknown) as caught:
         preview(shelf()["retail"], **wrong)
     assert str(caught.value).startswith(said)
+
+
+def test_long_ladder_costs_as_much_a_text_as_a_short_one() -> None:
+    """A text is composed a few times, however many there are: a draft that anybody sends must not hold a core."""
+    ladder = ", ".join(f"'单{{order_no}} {{promised}} {{until}} {{next}} {{state}} {number}'" for number in range(11))
+    draft = f"name: retail\nextends: retail\nwording: {{zh-CN: {{texts: {{shipped: {{sms: [{ladder}, 好]}}}}}}}}\n"
+    playbook = check_draft(draft).playbook
+    assert playbook is not None
+    with mock.patch.object(Wording, "compose", autospec=True, side_effect=Wording.compose) as composed:
+        shown = preview(playbook, topic="shipped", locale="zh-CN", channel="sms")
+        shown += preview(playbook, topic="shipped", locale="zh-CN", channel="push")
+    assert len({found.variant for found in shown}) > 11
+    assert composed.call_count < 10 * len(shown)
 
 
 def test_json_holds_what_the_structs_hold() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orderbell.app.activation import Following
+from orderbell.app.activation import Desk, Following
 from orderbell.core.model import SendNotice
 from orderbell.core.playbook import Playbook
 from orderbell.playbooks import check_draft
@@ -232,6 +232,24 @@ async def test_stage_of_a_live_order_cannot_go(store: Store) -> None:
         assert (refusal.why, refusal.missed.stages) == ("missed", ("packed",))
         await site.tell("parcel.shipped")
         await activated(site, text)
+
+
+async def test_stage_that_another_process_brought_cannot_go(store: Store) -> None:
+    """What counts since a moment, by the doing of another process, must be kept as well as what this one knows of."""
+    more = HEAD + "stages:\n  wrapped: {says: {zh-CN: 已包好, en: Wrapped}}\n"
+    more += "rules:\n  - {on: parcel.packed, stage: wrapped}\n"
+    async with running_playbooks(store) as site:
+        elsewhere = Desk(store, Following(store.pool, shelf()), "", site.clock)
+        done = await elsewhere.activate("acme", "retail", more, expected=shipped().version, actor="user:bob")
+        assert isinstance(done, Activation), done
+        await site.following.refresh()
+        await site.tell("order.placed", people=people())
+        await site.tell("payment.succeeded")
+        await site.tell("parcel.packed")
+        behind = Desk(store, Following(store.pool, shelf()), "", site.clock)
+        refusal = await behind.activate("acme", "retail", QUICK, expected=done.version, actor="user:ann")
+        assert isinstance(refusal, Refusal), refusal
+        assert (refusal.why, refusal.missed.stages) == ("missed", ("wrapped",))
 
 
 async def test_anomaly_and_topic_in_use_cannot_go(store: Store) -> None:

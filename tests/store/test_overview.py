@@ -1,5 +1,6 @@
 """The figures of the overview are those of the rows, and the news are told once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -7,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from orderbell.store import overview as module
+from orderbell.store import pulse
 from orderbell.store.overview import Figures, Overview, Promptness
 from orderbell.store.postgres import Store
 from orderbell.store.pulse import BACK, SLOT, Rollup, slot_of
@@ -56,6 +58,7 @@ async def test_figures_are_those_of_the_rows(town: Town) -> None:
     assert sum(found.cases.values()) == await town.store.pool.fetchval("SELECT count(*) FROM cases")
     assert found.events == 6
     assert found.events_per_minute == [0] * 59 + [6]
+    assert found.events_per_hour == [0] * 23 + [6]
     sent = await town.store.pool.fetchval("SELECT count(*) FROM message WHERE channel = 'sms'")
     assert found.messages["accepted"]["sms"] == sent
     assert found.cost_fen == 4.5 * sent
@@ -153,6 +156,7 @@ async def test_days_begin_where_they_are_said_to(town: Town) -> None:
     assert (await figures(town)).events == 6
     assert sum(found.events_per_minute) == 1
     assert found.events_per_minute[-1] == 1
+    assert found.events_per_hour[-2:] == [5, 1]
 
 
 async def test_unknown_messages_are_counted_until_they_are_known(town: Town) -> None:
@@ -261,3 +265,22 @@ async def test_news_are_limited_to_the_newest(town: Town) -> None:
 async def _count_anew(town: Town) -> None:
     await town.store.pool.execute("DELETE FROM pulse")
     await count(town)
+
+
+async def test_counting_goes_on_after_whatever_failed(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that breaks off must cost that round alone: nobody watches whether figures move."""
+    monkeypatch.setattr(pulse, "RETRY_S", 0.0)
+    asked = iter([True, False])
+    counted = asyncio.Event()
+
+    def now() -> datetime:
+        if next(asked, False):
+            raise KeyError("a mistake of ours")
+        counted.set()
+        return town.clock()
+
+    rollup = Rollup(town.store, now)
+    task = asyncio.create_task(rollup.run())
+    await asyncio.wait_for(counted.wait(), 20)
+    await rollup.close()
+    await task

@@ -19,6 +19,7 @@ from orderbell.app.front import names_of
 from orderbell.app.telling import StoryTeller
 from orderbell.core.turn import Shelf
 from orderbell.serving import serving
+from orderbell.store.accounts import ROLE_NAMES, Role
 from orderbell.store.overview import Overview
 from orderbell.store.postgres import Store
 from orderbell.store.pulse import Rollup
@@ -27,7 +28,7 @@ from orderbell.web.console.desk import Desk
 from orderbell.web.console.live import Feed, StillOpen
 from orderbell.web.console.routes import console_routes
 from orderbell.web.rendering import Hall
-from orderbell.web.rights import ROLE_NAMES, Role, Visitor
+from orderbell.web.rights import Visitor
 from orderbell.web.signed_in import COOKIE, signed_in
 from orderbell.web.site import create_site
 from tests.town import Town, running_town

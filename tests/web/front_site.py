@@ -185,3 +185,4 @@ async def running_front(
         yield RunningFront(
             store, url, http, clock, app, Accounts(store), Sessions(store, clock), Trail(store, clock)
         )  # fmt: skip
+    await front.close()

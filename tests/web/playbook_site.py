@@ -23,6 +23,7 @@ from orderbell.core.turn import Shelf
 from orderbell.insight.preview import Preview
 from orderbell.playbooks import shipped_shelf
 from orderbell.serving import serving
+from orderbell.store.accounts import Role
 from orderbell.store.keys import SCOPES, KeyRing, create_key
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant
@@ -35,7 +36,6 @@ from orderbell.web.console.playbook import playbook_pages
 from orderbell.web.console.providers import Carrier, provider_pages
 from orderbell.web.console.trials import trial_pages
 from orderbell.web.rendering import Hall
-from orderbell.web.rights import Role
 from orderbell.web.signed_in import COOKIE, signed_in
 from orderbell.web.site import create_site
 from tests.dispatch.rig import Clock

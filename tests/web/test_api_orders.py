@@ -1,5 +1,8 @@
 """The API around orders: lists in pages, one order with all that is known of it, and what happened to it."""
 
+import msgspec
+
+from orderbell.core.events import ID_MAX, Event, parse_event
 from orderbell.store.postgres import Store
 from tests.api_site import PHONE, Api, fill, running_api
 
@@ -159,3 +162,21 @@ async def test_no_address_leaves_in_clear(store: Store) -> None:
             text = (await api.http.get(path)).text
             assert PHONE[3:] not in text
             assert "ann@example.com" not in text
+
+
+async def test_timeline_goes_on_behind_the_longest_names(store: Store) -> None:
+    """However long the names are by which a shop calls its events, the next page must be had with the cursor."""
+    kinds = ["order.placed", "payment.succeeded", "parcel.packed"]
+    async with running_api(store) as api:
+        for place, kind in enumerate(kinds):
+            name = "订" * (ID_MAX - place)
+            wire = {"id": name, "source": name, "type": kind, "subject": "A1", "data": {}}
+            event = parse_event(msgspec.json.encode(wire), "acme", api.clock())
+            assert isinstance(event, Event), event
+            await store.turn(api.front.shelves, [event])
+        found, after = [], ""
+        for _ in kinds:
+            page = await api.get("/v1/orders/A1/timeline", limit=1, after=after)
+            found += [step["type"] for step in page["items"]]
+            after = page["next"]
+    assert (found, after) == (kinds, "")

@@ -46,7 +46,7 @@ async def test_messages_are_narrowed(store: Store) -> None:
             assert len(re.findall(r'class="excerpt"', page)) == count, query
         wrong = await console.page("/console/messages?day=yesterday", lang="en")
     assert 'id="w-day"' in wrong
-    assert "This is no date" in wrong
+    assert "This is not a date" in wrong
 
 
 async def test_message_opens_its_details(store: Store) -> None:
@@ -87,9 +87,14 @@ async def test_cases_show_whose_they_are(store: Store) -> None:
         other = await console.page("/console/cases?owner=finance", lang="en")
         done = await console.page("/console/cases?state=resolved", lang="en")
         theirs = await console.page("/console/cases", tenant="other", lang="en")
+        viewed = await console.page("/console/cases", role="viewer", lang="en")
     assert "out of stock" in page
     assert "The warehouse" in page
     assert 'href="/console/orders/A1"' in page
-    for empty in (other, done, theirs):
-        assert "Nothing is to be done" in empty
+    for empty, words in ((theirs, "a case appears here"), (other, "This team has none"), (done, "case.resolved")):
+        assert words in empty
         assert "/console/orders/A1" not in empty
+    assert "Next: open the order" in page
+    assert 'href="/console/people/ann"' in page
+    assert 'href="/console/orders/A1"' in viewed
+    assert "/console/people/ann" not in viewed

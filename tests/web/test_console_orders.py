@@ -49,6 +49,19 @@ async def test_order_page_says_when_the_next_word_comes(store: Store) -> None:
     assert "Overdue, the customer should hear soon" in late
 
 
+async def test_order_reason_is_told_in_words(store: Store) -> None:
+    """A known code goes by the words that customers read, the code beside it; what nobody named stays as it came."""
+    async with running_console(store) as console:
+        await console.tell("order.placed", people=people())
+        await console.tell("payment.failed", reason="insufficient_funds")
+        known = [await console.page("/console/orders/A1", lang=lang) for lang in ("zh", "en")]
+        await console.tell("payment.failed", reason="<b>x.y</b>")
+        unknown = await console.page("/console/orders/A1", lang="en")
+    for page, words in zip(known, ("余额不足", "Insufficient funds"), strict=True):
+        assert f'<dd>{words} <code class="muted small">insufficient_funds</code></dd>' in page
+    assert "<dd>&lt;b&gt;x.y&lt;/b&gt;</dd>" in unknown
+
+
 async def test_order_time_line_says_why_somebody_heard_nothing(store: Store) -> None:
     """What was not sent stands there with its reason, and can be looked at alone; so can what was heard."""
     async with running_console(store) as console:

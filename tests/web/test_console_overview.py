@@ -1,6 +1,7 @@
 """The overview: figures that lead to lists, first steps where there is nothing, and a feed that tells as it happens."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from datetime import timedelta
 
 from orderbell.store.postgres import Store
 from orderbell.web.console.live import micros_of
+from orderbell.web.console.overview import ENOUGH
 from tests.town import people
 from tests.web.console_site import Console, running_console
 
@@ -70,6 +72,37 @@ async def test_overview_counts_and_leads_to_lists(store: Store) -> None:
     assert "<html" not in piece
     assert 'hx-swap="innerMorph"' in page
     assert page.count("<script>") == 0
+
+
+async def test_overview_draws_the_hour_where_enough_goes_on_else_the_day(store: Store) -> None:
+    """A few events in the last hour are shown among those of the day, by the hour; many by the minute."""
+    async with running_console(store) as console:
+        await console.tell("order.placed", people=people())
+        await console.rollup.round()
+        first = await console.page("/console", lang="en")
+        console.town.clock.turn(3 * 3600)
+        await console.tell("payment.failed")
+        await console.rollup.round()
+        few = await console.page("/console", lang="en")
+        console.town.clock.turn(3 * 3600)
+        uncounted = await console.page("/console/figures", lang="en")
+        for _ in range(ENOUGH):
+            await console.tell("payment.failed")
+        await console.rollup.round()
+        many = await console.page("/console/figures", lang="en")
+    assert "Events per minute in the last hour" in first
+    assert "Events per hour in the last 24 hours" in few
+    assert _series(few) == [0, 0, 1, 0, 0, 1]
+    assert _series(uncounted) == _series(few), "hours that nobody has counted are not empty ones"
+    assert "Events per minute in the last hour" in many
+    assert sum(_series(many)) == ENOUGH
+
+
+def _series(page: str) -> list[int]:
+    found = re.search(r"data-chart='([^']*)'", page)
+    assert found is not None
+    series: list[int] = json.loads(found[1])["series"][0]["data"]
+    return series
 
 
 async def test_feed_tells_what_happens_in_the_language_of_the_page(store: Store) -> None:

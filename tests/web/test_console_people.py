@@ -27,7 +27,7 @@ async def test_person_is_found_and_shown_masked(store: Store) -> None:
     assert "没有找到" in nobody
     for word in ("138****8000", "a***@example.com", "接收偏好", "收到过什么", "A1"):
         assert word in page, word
-    assert "Wishes" in english
+    assert "Preferences" in english
     assert 'class="bubble' in page
     for secret in ("13800138000", "ann@example.com"):
         assert secret not in found + page + english

@@ -1,6 +1,9 @@
 """Webhooks over the API and in the console: what may be made, what is refused, and what nobody else sees."""
 
+import base64
 import contextlib
+import html
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,10 +12,13 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from orderbell.app.webhooks import Examiner
 from orderbell.channels.guarded import GuardedClient
 from orderbell.serving import serving
+from orderbell.store.accounts import Role
 from orderbell.store.hooks import HOOKS_MAX, Hooks, Outbox, watch
 from orderbell.store.keys import KeyRing, create_key
 from orderbell.store.postgres import Store
@@ -22,7 +28,6 @@ from orderbell.web.api.hooks import hook_routes
 from orderbell.web.console.webhooks import webhook_pages
 from orderbell.web.hook_desk import HookDesk
 from orderbell.web.rendering import Hall
-from orderbell.web.rights import Role
 from orderbell.web.signed_in import COOKIE, signed_in
 from orderbell.web.site import create_site
 from tests.web.console_site import visitor_of
@@ -269,6 +274,29 @@ async def test_console_shows_and_does_it_all(store: Store) -> None:
         assert hook.old_until <= datetime.now(UTC)
         assert (await site.browser.post(f"{here}/{name}/remove", headers=owner)).headers["location"] == here
         assert await Hooks(store, "acme").every() == []
+
+
+async def test_how_to_verify_works_as_it_is_shown(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of the page must take what we sign and refuse what we do not, beside the names of the headers."""
+    async with desk(store) as site:
+        here, owner = "/console/settings/webhooks", as_visitor("operator")
+        pages = [(await site.browser.get(f"{here}?lang={language}", headers=owner)).text for language in ("zh", "en")]
+    for page, title in zip(pages, ("怎样验证签名", "How to verify the signature"), strict=True):
+        assert title in page
+        for header in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+            assert f"<code>{header}</code>" in page
+    code = re.search(r'<pre class="code"[^>]*>(.*?)</pre>', pages[1], re.DOTALL)
+    assert code is not None
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    example: dict[str, Any] = {}
+    exec(html.unescape(code[1]).replace("whsec_…", secret), example)  # noqa: S102 - what people are told to run
+    now, body = datetime.now(UTC), b'{"type": "ping", "data": {}}'
+    headers = {"webhook-id": "m1", "webhook-timestamp": str(int(now.timestamp()))}
+    headers["webhook-signature"] = Webhook(secret).sign("m1", now, body.decode())
+    assert example["receive"](body, headers) == 204
+    assert capsys.readouterr().out == "ping {}\n"
+    with pytest.raises(WebhookVerificationError):
+        example["receive"](b"{}", headers)
 
 
 async def test_viewer_neither_sees_nor_changes_webhooks(store: Store) -> None:

@@ -111,7 +111,7 @@ async def test_change_that_is_sent_again_is_made_once(store: Store) -> None:
 
 
 async def test_another_request_under_the_same_key_is_refused(store: Store) -> None:
-    """Another body, another address and another method must be refused, and the first answer stay."""
+    """Another body, address, method or version that was seen must be refused, and the first answer stay."""
     async with open_shop(store) as shop:
         first = await shop.send()
         others = [
@@ -119,6 +119,7 @@ async def test_another_request_under_the_same_key_is_refused(store: Store) -> No
             await shop.send(path="/v1/others"),
             await shop.send(path="/v1/things?x=1"),
             await shop.http.patch("/v1/things", content=b"one", headers={"idempotency-key": "k1"}),
+            await shop.http.post("/v1/things", content=b"one", headers={"idempotency-key": "k1", "if-match": '"2"'}),
         ]
         for response in others:
             assert response.headers["content-type"] == "application/problem+json"

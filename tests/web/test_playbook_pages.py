@@ -70,12 +70,12 @@ async def test_draft_is_checked_tried_and_activated(store: Store) -> None:
         assert shows(begin, "name: retail", "extends: retail")
         assert "/activate" not in begin, "nothing is saved yet"
         page = await saved(site, DRAFT)
-        assert shows(page, "found nothing wrong", "within: 10m", "within: 6m", "/activate", "/trial")
+        assert shows(page, "found no problem", "within: 10m", "within: 6m", "/activate", "/trial")
         unsure = await activate(site, page, sure="")
         assert (unsure.status_code, site.version()) == (422, site.desk.files("acme").playbooks["retail"].version)
         done = await activate(site, page)
         assert done.status_code == 200
-        assert shows(done.text, "counts now", "owner-name", site.version())
+        assert shows(done.text, "in use", "owner-name", site.version())
         assert site.following.shelves["acme"].playbooks["retail"].spec.notices["shipped"].within == "6m"
         assert await site.desk.of("acme").draft("retail") is None
         again = await site.page("/console/playbook/retail/draft")
@@ -108,7 +108,7 @@ async def test_somebody_was_quicker(store: Store) -> None:
         late = await activate(site, page, expected=shipped)
         assert late.status_code == 409
         assert shows(late.text, "Somebody was quicker", site.version())
-        assert shows(await site.page("/console/playbook/retail/draft"), "came to count")
+        assert shows(await site.page("/console/playbook/retail/draft"), "has come into use")
         clash = await site.save("name: retail\nextends: retail\n# mine\n", seen="2020-01-01T00:00:00+00:00")
         assert clash.status_code == 409
         assert shows(clash.text, "# mine", "within: 6m"), "theirs and mine both stand there"
@@ -300,7 +300,7 @@ async def test_providers(store: Store) -> None:
             " VALUES ('ali', 'x', 'x', '{}', false, 'approved')"
         )
         page = await site.page("/console/providers", role="viewer")
-        assert shows(page, "ali", "left out", "90.0%", "2.0 s", "¥0.0450", "50 a second", "1 approved", "+86")
+        assert shows(page, "ali", "Paused", "90.0%", "2.0 seconds", "¥0.0450", "50 a second", "1 approved", "+86")
         assert EVIL not in page
         assert "secret" not in page, "a provider of other tenants"
         assert "secret" in await site.page("/console/providers", tenant="other")

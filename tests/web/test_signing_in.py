@@ -259,7 +259,7 @@ async def test_sessions_are_listed_and_ended(store: Store) -> None:
         eve = await front.signed_in("viewer")
         page = (await browser.get(ACCOUNT)).text
         assert "Safari, iPhone" in page
-        assert page.count("就是这里") == 1
+        assert page.count("本机") == 1
         (name,) = [one.session for one in await front.sessions.list(1) if one.label == "Safari, iPhone"]
         for who, status in ((eve, 404), (browser, 303), (browser, 404)):
             assert (await who.post(f"{ACCOUNT}/sessions/{name}/end")).status_code == status

@@ -99,7 +99,7 @@ async def test_page_says_how_it_stands(store: Store) -> None:
         english = (await pages.http.get(f"{path}?lang=en")).text
         for words in (
             "With the courier, on its way",
-            "On its way",
+            "All going well",
             "6 March",
             "SF Express",
             "number ends in 0123",
@@ -310,7 +310,7 @@ async def test_choice_that_is_not_offered(store: Store) -> None:
             assert odd.status_code == 409
         await pages.tell("stock.restored")
         late = await pages.choose(path, "refund", version)
-        assert (late.status_code, "已经有结果了" in late.text) == (409, True)
+        assert (late.status_code, "已经处理好了" in late.text) == (409, True)
         assert await pages.page_events() == []
 
 

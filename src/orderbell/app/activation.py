@@ -85,7 +85,7 @@ class Desk:
 
     def __init__(self, store: Store, following: Following, folder: str, now: Clock) -> None:
         self._store, self._following, self._folder, self._now = store, following, folder, now
-        self._trail = Trail(store)
+        self._trail = Trail(store, now)
         self._checks = asyncio.Semaphore(CHECKS_MAX)
 
     def shelf(self, tenant: str) -> Shelf:
@@ -157,6 +157,7 @@ class Desk:
     async def _switch(self, tenant: str, version: Version, expected: str, actor: str) -> Activation | Refusal | None:
         name, activations, now = version.name, self.of(tenant), self._now()
         playbook = await self._aside(version.compiled)
+        await self._following.refresh()  # what another process activated a moment ago may be in use as well
         if playbook is None:
             return Refusal("unusable", detail=version.version)
         counting, filed = self.shelf(tenant).playbooks.get(name), self.files(tenant).playbooks.get(name)

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -12,16 +11,18 @@ from litestar.types import ControllerRouterHandler
 
 from orderbell.app.clock import Clock
 from orderbell.app.hearing import Submit
+from orderbell.app.repeating import repeat
 from orderbell.core.model import Message
-from orderbell.core.turn import Shelf
+from orderbell.core.turn import Key, Shelf
 from orderbell.errors import DatabaseUnavailable
 from orderbell.settings import Settings
 from orderbell.store.brand import Brands
 from orderbell.store.links import Links
+from orderbell.store.looking import order_versions
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.throttle import Throttle
-from orderbell.store.tracking import OrderKey, Tracking
+from orderbell.store.tracking import Tracking
 from orderbell.store.trail import Trail
 from orderbell.web.api.link import link_routes
 from orderbell.web.guest.desk import GuestDesk
@@ -30,7 +31,7 @@ from orderbell.web.guest.short_links import short_link_routes
 from orderbell.web.guest.tracking import tracking_routes
 from orderbell.web.live import Live
 
-FORGET_EVERY: Final = timedelta(hours=1)
+FORGET_EVERY_S: Final = 3600.0
 
 log = structlog.get_logger()
 
@@ -48,7 +49,7 @@ class CustomerPages:
     ) -> None:
         tracking = Tracking(store)
         self.links = Links(store)
-        self.live = Live[OrderKey](tracking.order_versions, trusted_hops=settings.trusted_hops)
+        self.live = Live[Key](partial(order_versions, store), trusted_hops=settings.trusted_hops)
         self.desk = GuestDesk(
             tracking, partial(People, store), shelf_of, Brands(store).brand_of, submit, Throttle(store, now), self.live,
             now, settings.public_url, settings.trusted_hops,
@@ -68,7 +69,9 @@ class CustomerPages:
     async def run(self) -> None:
         """Tell open pages of changes, and drop what is old, until `close`."""
         watching = asyncio.create_task(self.live.run())
-        forgetting = asyncio.create_task(self._forget())
+        forgetting = asyncio.create_task(
+            repeat(lambda: self.desk.tracking.forget(self._now()), FORGET_EVERY_S, "clicks to be forgotten")
+        )
         try:
             await watching
         finally:
@@ -78,12 +81,6 @@ class CustomerPages:
     async def close(self) -> None:
         """End the streams of open pages."""
         await self.live.close()
-
-    async def _forget(self) -> None:
-        while True:
-            await asyncio.sleep(FORGET_EVERY.total_seconds())
-            with suppress(DatabaseUnavailable):
-                await self.desk.tracking.forget(self._now())
 
 
 async def links_of(

@@ -119,7 +119,7 @@ class Front:
 
     @cached_property
     def trying(self) -> Trying:
-        """Where drafts of playbooks are tried on past orders; to be closed."""
+        """Where drafts of playbooks are tried on past orders."""
         return Trying(self.store, self.desk, self.now)
 
     @cached_property
@@ -141,10 +141,19 @@ class Front:
         return {name: channel.price_millifen for name, channel in self.channels.items()}
 
     @cached_property
+    def examiner(self) -> Examiner:
+        """Who looks at the addresses of webhooks before they are kept."""
+        return Examiner(open_client(self.settings))
+
+    @cached_property
     def hook_desk(self) -> HookDesk:
         """Where webhooks are made and looked at, by the API and by the console."""
-        examine = Examiner(open_client(self.settings))
-        return HookDesk(partial(Hooks, self.store), examine, Trail(self.store, self.now), self.now)
+        return HookDesk(partial(Hooks, self.store), self.examiner, Trail(self.store, self.now), self.now)
+
+    async def close(self) -> None:
+        """Stop what runs for the routes, once nobody is served any more."""
+        await self.trying.close()
+        await self.examiner.close()
 
     def hall(self) -> Hall:
         """What pages need besides their own routes."""

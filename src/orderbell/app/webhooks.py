@@ -51,3 +51,7 @@ class Examiner:
         except Unresolved as unresolved:
             return f"{unresolved}"
         return ""
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self._client.close()

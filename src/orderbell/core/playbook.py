@@ -32,12 +32,16 @@ NO_TIME = timedelta(0)
 
 
 class StageSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A rung of the ladder; `says` is the customer's sentence by locale, `end` a stage that leaves the ladder."""
+    """A rung of the ladder; `says` is the customer's sentence by locale, `end` a stage that leaves the ladder.
+
+    An `optional` one is passed by some orders only: nobody is told that it comes before it does.
+    """
 
     light: Light = "yellow"
     says: dict[str, str] = {}
     next_update: str = ""
     end: bool = False
+    optional: bool = False
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -229,12 +233,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A compiled rung; `rank` is its height, ends stand above all."""
+    """A compiled rung; `rank` is its height, ends stand above all; some orders only pass an `optional` one."""
 
     name: str
     rank: int
     light: Light
     end: bool
+    optional: bool
     next_update: timedelta
     says: Mapping[str, str]
 
@@ -500,7 +505,9 @@ class _Compiler:
         ends = len(self.spec.stages)
         for rank, (name, found) in enumerate(self.spec.stages.items()):
             update = self.duration(found.next_update or "0s", "stages", name, "next_update")
-            made[name] = Stage(name, ends if found.end else rank, found.light, found.end, update, found.says)
+            made[name] = Stage(
+                name, ends if found.end else rank, found.light, found.end, found.optional, update, found.says
+            )
         if not made:
             self.problem(("stages",), "the ladder has no stage", "name at least one stage")
         return made

@@ -49,6 +49,7 @@ Ladder = tuple[str, ...] | dict[Tone, tuple[str, ...]]
 Toned = str | dict[Tone, str]
 
 TONES: tuple[Tone, ...] = get_args(Tone)  # each falls back to the one before it
+LADDER_MAX = 12  # each text is tried before a message leaves, and proved to fit with the longest values
 TEXT_MAX = 200  # outside SMS; intake takes no longer words
 LINK_LENGTH = 20  # 119 bits: variables of approved templates are often no longer
 LINK_MASK = "*" * LINK_LENGTH  # stands for the code of a link until the message leaves, and for good in what is stored
@@ -604,6 +605,10 @@ class _Compiler:
 
     def explained(self, spec: TopicSpec, path: tuple[str | int, ...]) -> _Topic:
         """The texts of one topic, and those for newcomers where it explains itself."""
+        for tone, texts in spec.sms.items() if isinstance(spec.sms, dict) else [("", spec.sms)]:
+            if len(texts) > LADDER_MAX:
+                where = (*path, "sms", tone) if tone else (*path, "sms")
+                raise WordingProblem(where, f"a ladder of {len(texts)} texts", f"write at most {LADDER_MAX}")
         found = self.topic(spec, path)
         if not spec.explain:
             return found, {}

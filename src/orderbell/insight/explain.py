@@ -25,8 +25,9 @@ from orderbell.core.model import (
 )  # fmt: skip
 from orderbell.core.phones import read_phone
 from orderbell.core.playbook import Playbook
+from orderbell.core.story import Line
 from orderbell.core.turn import Shelf
-from orderbell.insight.reasons import Line, Teller, by_time, shown
+from orderbell.insight.reasons import Teller, by_time, shown
 from orderbell.insight.words import Words, capital, fill
 from orderbell.store.dossier import Dossier, Step
 

@@ -185,6 +185,7 @@ class _Writer:
         self.proofs = {(found.tone, found.path[-1]): found for found in proofs}
         self.about = _about(rule)
         self.sent: dict[tuple[ChannelName, Tone, bool], int] = {}
+        self.longest_of: dict[tuple[ChannelName, str, bool], str | int] = {}
 
     def write(self, channels: Collection[ChannelName], tone: str) -> Iterator[Preview]:
         for channel in channels:
@@ -238,16 +239,21 @@ class _Writer:
         return Filled(text.text, "", units, units_max, parts, "GSM-7" if gsm else "UCS-2")
 
     def longest(self, rung: _Rung, channel: ChannelName, *, gsm: bool) -> Text:
-        """The longest text that any values make; what each variable adds does not hang on the others."""
-        values: Values = {}
-        for slot in rung.slots:
-            found = _longest_values(self.playbook, slot, self.wording.locale, gsm=gsm)
-            if len(found) > 1:
-                texts = [self.compose(rung.words, channel, rung.tone, values | {slot.name: one}) for one in found]
-                found = [found[max(range(len(found)), key=lambda place: texts[place].units)]]
-            if found:
-                values[slot.name] = found[0]
-        return self.compose(rung.words, channel, rung.tone, values)
+        """The longest text that any values make."""
+        found = {
+            slot.name: values
+            for slot in rung.slots
+            if (values := _longest_values(self.playbook, slot, self.wording.locale, gsm=gsm))
+        }
+        longest: Values = {name: values[0] for name, values in found.items()}
+        for name, values in found.items():
+            # What a variable adds hangs on neither text nor tone, so it is tried out in one of them.
+            key = channel, name, gsm
+            if len(values) > 1 and key not in self.longest_of:
+                texts = [self.compose(rung.words, channel, rung.tone, longest | {name: one}) for one in values]
+                self.longest_of[key] = values[max(range(len(values)), key=lambda place: texts[place].units)]
+            longest[name] = self.longest_of.get(key, values[0])
+        return self.compose(rung.words, channel, rung.tone, longest)
 
 
 def _filled(text: Text, channel: ChannelName) -> Filled:

@@ -15,6 +15,7 @@ from orderbell.core.calendar import zone_of
 from orderbell.core.model import Contact, Notice, Reason
 from orderbell.core.phones import mask_email, mask_phone
 from orderbell.core.playbook import Cap, NoticeRule, Playbook
+from orderbell.core.story import Line, Sending
 from orderbell.core.turn import Shelf
 from orderbell.insight.words import Words, capital, fill
 from orderbell.observe import mask
@@ -26,48 +27,6 @@ LATE = timedelta(minutes=1)
 # Right behind a Chinese character too, which logs need not expect.
 _PHONE = re.compile(r"(?<![0-9A-Za-z])(1[3-9][0-9])[0-9]{4}([0-9]{4})(?![0-9A-Za-z])")
 _GONE_WRONG = frozenset({"failed", "rejected"})
-
-
-class Sending(Struct, frozen=True, omit_defaults=True):
-    """A message that said it; `status` as the ledger has it, the text as it went out, numbers in it masked.
-
-    `id` is that of the message, in hexadecimal digits.
-    """
-
-    channel: str
-    status: str
-    told_at: datetime
-    text: str
-    subject: str = ""
-    settled_at: datetime | None = None
-    id: str = ""
-
-
-class Line(Struct, frozen=True, omit_defaults=True):
-    """A line of the story: when (aware UTC), what it is about, and in words what happened and why.
-
-    `kind` is event, consent, anomaly, case, amends or notice; `name` the event type, the anomaly, or the topic; `text`
-    the whole of it. Of a notice besides: `who` with a masked address, `fate` and `reason` as codes, what was `sent`,
-    and in words its `cause`. `ended`: an anomaly or a case that is over.
-    """
-
-    at: datetime
-    kind: str
-    name: str
-    what: str
-    text: str
-    happened: str = ""
-    why: str = ""
-    order_no: str = ""
-    role: str = ""
-    contact: str = ""
-    who: str = ""
-    fate: str = ""
-    reason: str = ""
-    until: datetime | None = None
-    sent: tuple[Sending, ...] = ()
-    cause: str = ""
-    ended: bool = False
 
 
 def shown(text: str) -> str:

@@ -37,7 +37,6 @@ Known = dict[tuple[str, str, str], Playbook | None]
 log = structlog.get_logger()
 
 _ACTIVE = "SELECT tenant, name, version FROM active WHERE version <> ''"
-_ACTIVE_OF = "SELECT name, version, number FROM active WHERE tenant = $1 ORDER BY name"
 _STORED = "SELECT version FROM active WHERE tenant = $1 AND name = $2"
 _BODIES = """
 SELECT tenant, name, version, body, wording FROM playbook
@@ -62,6 +61,10 @@ INSERT INTO activation (tenant, name, number, version, follows, activated_at, ac
 _HISTORY = """
 SELECT name, number, version, follows, activated_at, actor FROM activation WHERE tenant = $1 AND name = $2
 ORDER BY number DESC LIMIT $3
+"""
+_LATEST = """
+SELECT name, number, r.version, r.follows, r.activated_at, r.actor
+FROM active a JOIN activation r USING (tenant, name, number) WHERE a.tenant = $1
 """
 _VERSION = """
 SELECT name, version, body, wording, source, created_at FROM playbook
@@ -102,14 +105,6 @@ class VersionChanged(OrderBellError):
 
 class DraftChanged(OrderBellError):
     """Somebody else saved the draft meanwhile."""
-
-
-class Active(Struct, frozen=True):
-    """Which version of a name a tenant activated last; empty where it follows the files again."""
-
-    name: str
-    version: str
-    number: int
 
 
 class Activation(Struct, frozen=True):
@@ -170,16 +165,16 @@ class Activations:
     def __init__(self, store: Store, tenant: str) -> None:
         self._store, self._tenant = store, tenant
 
-    async def active(self) -> dict[str, Active]:
-        """What the tenant activated, by name."""
-        async with self._store.connection() as connection:
-            return {row["name"]: Active(**row) for row in await connection.fetch(_ACTIVE_OF, self._tenant)}
-
     async def history(self, name: str) -> list[Activation]:
         """What counted of a name, the newest first."""
         async with self._store.connection() as connection:
             rows = await connection.fetch(_HISTORY, self._tenant, name, VERSIONS_MAX)
         return [Activation(**row) for row in rows]
+
+    async def latest(self) -> dict[str, Activation]:
+        """What the tenant did last with each name that it ever activated."""
+        async with self._store.connection() as connection:
+            return {row["name"]: Activation(**row) for row in await connection.fetch(_LATEST, self._tenant)}
 
     async def version(self, name: str, version: str) -> Version | None:
         """A version that was activated once; None where the tenant has none of this name."""

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import asyncpg
 from msgspec import Struct
@@ -26,7 +26,7 @@ REMEMBERED_MAX: Final = 10_000
 _LOOK_UP_WITHIN_S: Final = 5
 _FINGERPRINT_LENGTH: Final = 12
 
-SCOPES: Final = (
+Scope: TypeAlias = Literal[
     "events:write",
     "orders:read",
     "people:read",
@@ -41,7 +41,8 @@ SCOPES: Final = (
     "metrics:read",
     "settings:write",
     "links:write",
-)
+]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 """What a key may be allowed; who else may come in and what was changed are for people alone."""
 
 _ADD_TENANT = "INSERT INTO tenant (tenant) VALUES ($1) ON CONFLICT DO NOTHING"

@@ -13,7 +13,7 @@ import asyncpg
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orderbell.core.model import Contact, decode_contact, decode_message, decode_notice, decode_order
+from orderbell.core.model import Contact, Order, decode_contact, decode_message, decode_notice, decode_order
 from orderbell.core.phones import mask_email, mask_phone
 from orderbell.core.turn import Key
 from orderbell.store import looks as sql
@@ -131,6 +131,13 @@ class Looking:
             portion = await self._of_people(connection, quest, spot, within(limit))
         lines = [OrderLine(decode_order(row["state"]), row["light"]) for row in portion.found]
         return Page(lines, cursor_of(0, *portion.last) if portion.more else "")
+
+    async def orders_named(self, order_nos: Iterable[str]) -> dict[str, Order]:
+        """The orders of these numbers; those that are not there are left out."""
+        names = [one for one in order_nos if _fits(one)]
+        async with self._snapshot() as connection:
+            rows = await connection.fetch(sql.NAMED_ORDERS, self._tenant, names)
+        return {order.no: order for order in (decode_order(row["state"]) for row in rows)}
 
     async def messages(self, find: MessageFilter, after: str = "", limit: int = 50) -> Page[MessageLine]:
         """Messages with their text as the person saw it, by the news that they tell: what arose last comes first."""

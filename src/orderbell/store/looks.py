@@ -168,6 +168,7 @@ NOTICES_WAITING: Final = """
 SELECT q.notice_id, q.body FROM queue q
 WHERE q.tenant = $1 AND q.lane = ANY ('{{0,1,2}}') AND {wanted} ORDER BY q.due_at LIMIT {steps}
 """
+NAMED_ORDERS: Final = "SELECT state FROM orders WHERE tenant = $1 AND order_no = ANY ($2::text[])"
 CONTACTS_OF_ORDER: Final = "SELECT state FROM orders WHERE tenant = $1 AND order_no = $2"
 
 OF_CASE: Final = {

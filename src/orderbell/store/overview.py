@@ -18,6 +18,7 @@ from orderbell.store.postgres import Store
 from orderbell.store.pulse import SLOT, SLOT_MINUTES, Beat, decode_beat, decode_counts, slot_of
 
 HOUR_MINUTES: Final = 60
+DAY_HOURS: Final = 24
 NEWS_MAX: Final = 200
 OVERLAP: Final = timedelta(seconds=5)
 """What is written at the same time becomes visible in any order; so long it is looked for again."""
@@ -83,7 +84,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     `yellow` (in progress), `green` (done), `stages` by playbook and stage.
 
     As of `counted_at` (ten seconds ago; None before the first count): `events_per_minute` of the last hour, the oldest
-    minute first and the running one last; `events` taken in since the day began; `messages` about news that arose
+    minute first and the running one last; `events_per_hour` of the last 24 hours likewise, whole hours of UTC; `events`
+    taken in since the day began; `messages` about news that arose
     since the day began, by status and channel; `critical` and `all` news; `cost_fen`, what providers charge for the
     messages that they took; `opt_outs` since the day began; `unknown`, messages whose outcome nobody knows, of
     whatever day.
@@ -101,6 +103,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     cases: dict[str, int]
     events: int
     events_per_minute: list[int]
+    events_per_hour: list[int]
     messages: dict[str, dict[str, int]]
     critical: Promptness
     all: Promptness
@@ -173,7 +176,8 @@ class Overview:
             price_millifen: What a part of an SMS, or another message, costs by provider, in 1/1000 fen.
         """
         hour_began = now.replace(second=0, microsecond=0) - timedelta(minutes=HOUR_MINUTES - 1)
-        first = slot_of(min(day_began, hour_began))
+        first_hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=DAY_HOURS - 1)
+        first = slot_of(min(day_began, hour_began, first_hour))
         async with self._store.connection() as connection, look(connection):
             beats = await connection.fetch(_BEATS, self._tenant, first, now)
             counted_at = await connection.fetchval(_COUNTED_AT, first)
@@ -197,6 +201,7 @@ class Overview:
             yellow=lights["yellow"], green=lights["green"], orders=sum(lights.values()), stages=stages,
             anomalies={row[0]: row[1] for row in anomalies}, cases={row[0]: row[1] for row in cases},
             events=sum(sum(beat.events) for beat in today.values()), events_per_minute=_minutes(read, hour_began),
+            events_per_hour=_hours(read, first_hour),
             messages=_messages(today), critical=_promptness(today, now, critical_only=True),
             all=_promptness(today, now, critical_only=False), cost_fen=_cost_fen(today, price_millifen or {}),
             opt_outs=sum(beat.opt_outs for beat in today.values()), unknown=unknown,
@@ -248,6 +253,14 @@ def _minutes(beats: Mapping[datetime, Beat], first: datetime) -> list[int]:
             if 0 <= offset + minute < HOUR_MINUTES:
                 minutes[offset + minute] += beat.events[minute]
     return minutes
+
+
+def _hours(beats: Mapping[datetime, Beat], first: datetime) -> list[int]:
+    hours = [0] * DAY_HOURS
+    for slot, beat in beats.items():
+        if slot >= first:
+            hours[(slot - first) // timedelta(hours=1)] += sum(beat.events)
+    return hours
 
 
 def _messages(beats: Mapping[datetime, Beat]) -> dict[str, dict[str, int]]:

@@ -12,7 +12,9 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
-CURSOR_LENGTH_MAX = 400
+CURSOR_LENGTH_MAX = 2_400
+"""Of a line of a journal that is named by two texts of 200 characters, each of up to four bytes."""
+
 LIMIT_MAX = 200
 
 Line = TypeVar("Line")
@@ -52,8 +54,10 @@ def read_cursor(text: str, kind: type[Key]) -> Key | None:
     """
     if not text:
         return None
+    if len(text) > CURSOR_LENGTH_MAX:
+        raise ValueError("cursor")
     try:
-        packed = base64.b64decode(text[:CURSOR_LENGTH_MAX] + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         key = msgspec.msgpack.decode(packed, type=kind)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise ValueError("cursor") from None

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from orderbell.core.events import OWN_SOURCE
 from orderbell.core.model import decode_contact
-from orderbell.errors import OrderBellError
+from orderbell.errors import DatabaseUnavailable
 from orderbell.store import rows
 from orderbell.store.postgres import Connection, Store
 
@@ -207,8 +207,12 @@ class Rollup:
             try:
                 if await self.round():
                     pause_s = 0.0
-            except OrderBellError as problem:
+            except DatabaseUnavailable as problem:
                 log.warning("counting has to wait: %s", problem)
+                pause_s = RETRY_S
+            except Exception:
+                # Whatever it was: figures that stand still for weeks are worse than a round that is lost.
+                log.exception("counting failed")
                 pause_s = RETRY_S
             try:
                 await asyncio.wait_for(self._closing.wait(), max(pause_s, 0.01))

@@ -10,7 +10,7 @@ import hmac
 import string
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -71,12 +71,6 @@ WITH hits AS (DELETE FROM hit WHERE tenant = $1 AND at < $2),
 DELETE FROM correction WHERE tenant = $1 AND made_at < $2
 """
 _TENANTS = "SELECT tenant FROM tenant ORDER BY tenant"
-_VERSIONS = """
-SELECT o.tenant, o.order_no, o.version FROM unnest($1::text[], $2::text[]) AS k (tenant, order_no)
-JOIN orders o ON o.tenant = k.tenant AND o.order_no = k.order_no
-"""
-
-OrderKey: TypeAlias = tuple[str, str]
 
 
 class _Chosen(Struct, frozen=True):
@@ -250,12 +244,6 @@ class Tracking:
         async with self._store.connection() as connection:
             for row in await connection.fetch(_TENANTS):
                 await connection.execute(_FORGET, row["tenant"], now - KEPT, now - LINKS_KEPT)
-
-    async def order_versions(self, keys: Sequence[OrderKey]) -> dict[OrderKey, int]:
-        """The versions of orders, in one statement; what is not there is left out."""
-        async with self._store.connection() as connection:
-            found = await connection.fetch(_VERSIONS, *columns(keys, 2))
-        return {(row[0], row[1]): row[2] for row in found}
 
     async def _person(self, connection: Connection, order: Order, contact: str) -> Contact | None:
         names = [party.contact for party in order.parties]

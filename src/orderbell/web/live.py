@@ -6,7 +6,7 @@ fetches what it shows by the way that it came, with all its checks (https://html
 
 ::
 
-    live = Live(tracking.order_versions)
+    live = Live(partial(order_versions, store))
     task = asyncio.create_task(live.run())
     return live.respond(request, [("acme", "A1")])
 """

@@ -238,11 +238,13 @@ def _time(at: datetime | None, view: View) -> Markup:
 
 
 def _clock(at: datetime | None, view: View) -> Markup:
-    """A moment with its seconds, for time lines."""
+    """A moment with its seconds, for time lines; without the day where that is today."""
     if at is None:
         return Markup("—")
-    local = at.astimezone(view.zone)
-    return Markup('<time datetime="{}">{}</time>').format(_iso(at), local.strftime(view.say("shell.time_exact")))
+    local, today = at.astimezone(view.zone), view.now.astimezone(view.zone)
+    key = "exact_today" if local.date() == today.date() else "exact"
+    words = local.strftime(view.say(f"shell.time_{key}"))
+    return Markup('<time datetime="{}">{}</time>').format(_iso(at), words)
 
 
 def _ago(at: datetime | None, view: View) -> Markup:

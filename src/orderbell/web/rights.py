@@ -1,4 +1,4 @@
-"""Rights: what somebody may do, which of them a role has, and which of them an API key may be given.
+"""Rights: what somebody may do, and which of them a role has. Those that an API key may be given are its scopes.
 
 Every route names the one right that it needs in its `opt`: `opt={"right": "orders:read"}`; one that needs none says
 why: `opt={"public": "a health check"}`. A route that says neither answers nobody. `account:write` is the right over
@@ -10,33 +10,15 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
-from orderbell.store.accounts import ROLE_NAMES, Role
-from orderbell.store.keys import SCOPES
+from orderbell.store.accounts import Role
+from orderbell.store.keys import SCOPES, Scope
 
-__all__ = ["RIGHTS", "ROLES", "ROLE_NAMES", "SCOPES", "Right", "Role", "Visitor"]
+ForPeople: TypeAlias = Literal["users:write", "keys:write", "trail:read", "account:write"]
+"""What no API key may be given."""
 
-Right: TypeAlias = Literal[
-    "events:write",
-    "orders:read",
-    "people:read",
-    "people:write",
-    "messages:read",
-    "cases:read",
-    "playbooks:read",
-    "playbooks:write",
-    "providers:read",
-    "hooks:read",
-    "hooks:write",
-    "metrics:read",
-    "settings:write",
-    "users:write",
-    "keys:write",
-    "trail:read",
-    "links:write",
-    "account:write",
-]
+Right: TypeAlias = Scope | ForPeople
 
-RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
+RIGHTS: Final[tuple[Right, ...]] = (*SCOPES, *get_args(ForPeople))
 
 _VIEWER: Final[frozenset[Right]] = frozenset(
     {

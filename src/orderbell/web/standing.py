@@ -13,6 +13,7 @@ from msgspec import Struct
 from orderbell.core.decide import light
 from orderbell.core.model import Light, Order
 from orderbell.core.playbook import Playbook, Stage
+from orderbell.core.turn import Shelf
 from orderbell.store.dossier import Step
 
 _FIRST_PART: Final = re.compile("[^,，;；]+")
@@ -73,6 +74,13 @@ def stage_name(says: Mapping[str, str], locale: str, stage: str) -> str:
     """What a stage is called in few words: how the customer's sentence begins."""
     found = _FIRST_PART.match(says.get(locale, ""))
     return found[0].strip() if found is not None else stage
+
+
+def red_names(shelf: Shelf) -> frozenset[str]:
+    """The anomalies that turn an order red in any playbook of a tenant."""
+    return frozenset(
+        name for playbook in shelf.playbooks.values() for name, one in playbook.anomalies.items() if one.light == "red"
+    )
 
 
 def _waits(order: Order, playbook: Playbook) -> Iterable[Wait]:

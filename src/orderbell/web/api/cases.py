@@ -1,30 +1,26 @@
 """`/v1/cases`: the work that orders wait for, to read; what the staff do with it is told by events."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
-from msgspec import Struct
 
 from orderbell.store.lines import CaseFilter, CaseLine
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
 from orderbell.web.api.messages import Order
 from orderbell.web.api.orders import LookingOf
-from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, read_cursor
+from orderbell.web.api.paging import LIMIT_USUAL, After, Limit, ListPage, read_cursor
 
 State = Literal["", "unresolved", "open", "acknowledged", "resolved"]
 
 
-class CasePage(Struct, frozen=True):
+class CasePage(ListPage, frozen=True):
     """Cases; `next` is empty on the last page. `looked_back_to` is as in a page of orders."""
 
     items: list[CaseLine]
-    next: str
-    looked_back_to: datetime | None = None
 
 
 def case_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
@@ -43,7 +39,7 @@ def case_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
         """Work for the staff, the newest first; `unresolved` are the open and the acknowledged ones."""
         with read_cursor():
             page = await looking_of(tenant).cases(CaseFilter(at_state, owner, kind, order_no), after, limit)
-        return CasePage(page.items, page.next, page.looked_back_to)
+        return CasePage.of(page)
 
     @get(
         "/v1/cases/{case:str}", summary="Show a case", tags=["cases"],

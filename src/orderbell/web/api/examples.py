@@ -122,6 +122,7 @@ FIGURES: Final[Json] = {
     "at": _AT, "counted_at": "2026-03-02T12:00:01Z", "census_at": "2026-03-02T11:59:52Z", "red": 1, "yellow": 3,
     "green": 20, "orders": 24, "stages": {"retail": {"paid": 3, "shipped": 1, "delivered": 20}},
     "anomalies": {"stock_short": 1}, "cases": {"warehouse": 1}, "events": 12, "events_per_minute": [0] * 57 + [4, 6, 2],
+    "events_per_hour": [0] * 23 + [12],
     "messages": {"delivered": {"sms": 8, "email": 1}, "accepted": {"sms": 1}},
     "critical": {"count": 2, "share": 1.0, "median_minutes": 0.1, "p95_minutes": 0.2},
     "all": {"count": 10, "share": 0.9, "median_minutes": 1.1, "p95_minutes": 4.2}, "cost_fen": 45.0, "opt_outs": 0,

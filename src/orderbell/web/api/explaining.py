@@ -5,7 +5,7 @@ What is not there and what is another tenant's are the same 404. Words come in t
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol
 
 import msgspec
 from litestar import Request, Response, get
@@ -17,10 +17,9 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from orderbell.core.events import FIELD_MAX
+from orderbell.store.pages import LIMIT_MAX
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
-
-LIMIT_MAX: Final = 200
 
 Person = Annotated[
     str, QueryParameter(description="A role, contact, phone or mail address: only their notices.", max_length=FIELD_MAX)

@@ -14,7 +14,7 @@ from litestar.types import ControllerRouterHandler
 from orderbell.core.turn import Shelf
 from orderbell.store.overview import Figures, Overview
 from orderbell.web.api import examples
-from orderbell.web.console.overview import red_names
+from orderbell.web.standing import red_names
 
 
 def figure_routes(

@@ -1,9 +1,10 @@
 """`Idempotency-Key`: a change that is sent again with the same key is made once, and gets the first answer again.
 
 As draft-ietf-httpapi-idempotency-key-header-07: the key is a text of up to 255 characters, in quotation marks or not,
-that the client chose at random. It belongs to the API key that sent it and to one request (method, address, body);
-another request under it is refused with 422, one that comes while the first is under way with 409. Answers are
-remembered for 24 hours. What says "not now" or "not you" (401, 403, 408, 429, 5xx) is no answer: the key is free again.
+that the client chose at random. It belongs to the API key that sent it and to one request: method, address, body, and
+the version that it was made for (`If-Match`). Another request under it is refused with 422, one that comes while the
+first is under way with 409. Answers are remembered for 24 hours. What says "not now" or "not you" (401, 403, 408, 429,
+5xx) is no answer: the key is free again.
 
 Events need no such key, they have ids of their own.
 """
@@ -149,8 +150,8 @@ def _read_name(named: bytes) -> bytes:
 
 
 def _request_of(scope: HTTPScope) -> tuple[bytes, ...]:
-    media_type = _header(scope["headers"], b"content-type") or b""
-    return scope["method"].encode(), scope["path"].encode(errors="replace"), scope["query_string"], media_type
+    media_type, seen = (_header(scope["headers"], name) or b"" for name in (b"content-type", b"if-match"))
+    return scope["method"].encode(), scope["path"].encode(errors="replace"), scope["query_string"], media_type, seen
 
 
 async def _read_body(receive: Receive) -> bytes | None:

@@ -4,7 +4,6 @@ A notice is what one person should know; a message carries one or several notice
 texts are as the person saw them.
 """
 
-from datetime import datetime
 from typing import Annotated, Literal, get_args
 
 from litestar import get
@@ -29,6 +28,7 @@ from orderbell.web.api.paging import (
     LIMIT_USUAL,
     After,
     Limit,
+    ListPage,
     moment_parameter,
     read_cursor,
     read_moment,
@@ -43,20 +43,16 @@ Person = Annotated[str, text_parameter("The id of the contact that they are for.
 Topic = Annotated[str, text_parameter("What they are about, such as `shipped`.")]
 
 
-class NoticePage(Struct, frozen=True):
+class NoticePage(ListPage, frozen=True):
     """Notices; `next` is empty on the last page. `looked_back_to` is as in a page of orders."""
 
     items: list[NoticeLine]
-    next: str
-    looked_back_to: datetime | None = None
 
 
-class MessagePage(Struct, frozen=True):
+class MessagePage(ListPage, frozen=True):
     """Messages; `next` is empty on the last page. `looked_back_to` is as in a page of orders."""
 
     items: list[MessageLine]
-    next: str
-    looked_back_to: datetime | None = None
 
 
 class MessageView(Struct, frozen=True):
@@ -88,7 +84,7 @@ def message_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
         """What people were to be told, and what became of it, the newest first; those that wait, soonest due first."""
         with read_cursor():
             page = await looking_of(tenant).notices(NoticeFilter(order_no, contact, topic, fate), after, limit)
-        return NoticePage(page.items, page.next, page.looked_back_to)
+        return NoticePage.of(page)
 
     @get(
         "/v1/messages", summary="List messages", tags=["messages"],
@@ -115,7 +111,7 @@ def message_routes(looking_of: LookingOf) -> list[ControllerRouterHandler]:
         )  # fmt: skip
         with read_cursor():
             page = await looking_of(tenant).messages(find, after, limit)
-        return MessagePage(page.items, page.next, page.looked_back_to)
+        return MessagePage.of(page)
 
     @get(
         "/v1/messages/{message:str}", summary="Show a message", tags=["messages"],

@@ -29,6 +29,7 @@ from orderbell.web.api.paging import (
     LIMIT_USUAL,
     After,
     Limit,
+    ListPage,
     moment_parameter,
     read_cursor,
     read_moment,
@@ -75,7 +76,7 @@ class OrderSummary(Struct, frozen=True):
     promised_by: datetime | None
 
 
-class OrderPage(Struct, frozen=True):
+class OrderPage(ListPage, frozen=True):
     """Orders; `next` is empty on the last page.
 
     Where a rare thing is looked for among many orders, a page may hold few or none and yet not be the last: then
@@ -83,8 +84,6 @@ class OrderPage(Struct, frozen=True):
     """
 
     items: list[OrderSummary]
-    next: str
-    looked_back_to: datetime | None = None
 
 
 class StageView(Struct, frozen=True):

@@ -12,16 +12,16 @@ added meanwhile at the front.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NoReturn, TypeAlias
+from typing import Annotated, Any, Final, NoReturn, Self, TypeAlias
 
 import msgspec
 from litestar.params import QueryParameter
+from msgspec import Struct
 
+from orderbell.store.pages import CURSOR_LENGTH_MAX, LIMIT_MAX, Page
 from orderbell.web.access import say_no
 
-LIMIT_MAX: Final = 200
 LIMIT_USUAL: Final = 50
-CURSOR_LENGTH_MAX: Final = 500
 TEXT_LENGTH_MAX: Final = 100
 
 After: TypeAlias = Annotated[
@@ -32,6 +32,23 @@ After: TypeAlias = Annotated[
 
 Limit: TypeAlias = Annotated[int, QueryParameter(description="How many items a page has at most.", ge=1, le=LIMIT_MAX)]
 """The length of a page, as a parameter of a handler: `limit: Limit = LIMIT_USUAL`."""
+
+
+class ListPage(Struct, frozen=True):
+    """A page of a list; each list says in a type of its own what its items are.
+
+    `next` is empty on the last page. Where a rare thing is looked for among many, a page may hold few or none and yet
+    not be the last: then `looked_back_to` says how far the search has come.
+    """
+
+    items: list[Any]
+    next: str
+    looked_back_to: datetime | None = None
+
+    @classmethod
+    def of(cls, page: Page[Any]) -> Self:
+        """A page of the store whose lines are the items."""
+        return cls(page.items, page.next, page.looked_back_to)
 
 
 def text_parameter(description: str) -> Any:  # noqa: ANN401 - what a handler's annotation holds

@@ -18,6 +18,7 @@ from orderbell.store.lines import MessageFilter, MessageLine, MessageState
 from orderbell.store.looking import Looking
 from orderbell.store.pages import Page
 from orderbell.web.console.desk import Desk
+from orderbell.web.console.opened import opened_routes
 from orderbell.web.console.placing import is_more, nothing_here, piece, show
 from orderbell.web.console.stories import STATUS_KINDS, Bubble
 from orderbell.web.csv import Cell, csv_download
@@ -89,7 +90,7 @@ def messages_routes(desk: Desk) -> list[ControllerRouterHandler]:
         heads = [view.say(f"messages.csv_{name}") for name in _COLUMNS]
         return csv_download("messages.csv", heads, _exported(looking, wanted, first, view))
 
-    return [list_messages, export_messages, show_message]
+    return [list_messages, export_messages, *opened_routes(desk, TABS), show_message]
 
 
 def filter_of(view: View) -> tuple[MessageFilter, str]:

@@ -18,10 +18,14 @@ from msgspec import Struct
 from orderbell.core.model import Contact, Order
 from orderbell.core.phones import mask_email, mask_phone
 from orderbell.core.playbook import Playbook
+from orderbell.core.story import Line
+from orderbell.core.wording import WordingSpec
 from orderbell.store.dossier import Archive, Dossier
+from orderbell.store.written import Writings
 from orderbell.web.console.desk import Desk
 from orderbell.web.console.placing import nothing_here, show
-from orderbell.web.console.stories import SHOWS, Line, items_of
+from orderbell.web.console.stories import SHOWS, items_of
+from orderbell.web.console.voices import with_voices
 from orderbell.web.forms import read_form
 from orderbell.web.rendering import View, view_of
 from orderbell.web.rights import Visitor
@@ -117,14 +121,24 @@ async def _page(desk: Desk, view: View, visitor: Visitor, dossier: Dossier) -> R
     story = desk.stories.order(dossier, shelf, view.locale)
     asked = view.query.get("show", "")
     chosen = asked if asked in SHOWS else "all"
+    words = _words(playbook, view.locale)
+    items = items_of(story, dossier.posted, view, chosen)
+    written = await Writings(desk.store, visitor.tenant).of_orders([order.no])
     return show(
         "order.html", view, order=order, playbook=playbook, chosen=chosen, shows=SHOWS,
         standing=standing_of(order, playbook, view.locale, dossier.steps),
         people=list(_people(order, dossier)), troubles=_troubles(order, playbook, story.lines),
-        items=items_of(story, dossier.posted, view, chosen), has_page=desk.page_of is not None,
+        items=with_voices(items, written, order, shelf, view), has_page=desk.page_of is not None,
         is_live=desk.live is not None, corrections=await _corrections(desk, view, visitor, order),
+        reasons=words.reasons if words is not None else {}, carriers=words.carriers if words is not None else {},
         listed=lambda table, codes: ", ".join(view.called(table, code) for code in codes),
     )  # fmt: skip
+
+
+def _words(playbook: Playbook | None, locale: str) -> WordingSpec | None:
+    """The words that customers of the order read, where its playbook speaks the language: they name codes as well."""
+    wording = playbook.wording.get(locale) if playbook is not None else None
+    return wording.spec if wording is not None else None
 
 
 async def _corrections(desk: Desk, view: View, visitor: Visitor, order: Order) -> Iterable[Any]:

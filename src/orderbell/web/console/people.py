@@ -29,10 +29,12 @@ from orderbell.core.wishes import (
 from orderbell.store.dossier import Archive
 from orderbell.store.looking import Looking
 from orderbell.store.people import People
+from orderbell.store.written import Writings
 from orderbell.web.api.people import CONSENTS_SHOWN, contact_view
 from orderbell.web.console.desk import Desk
 from orderbell.web.console.placing import is_more, nothing_here, person_url, piece, show
 from orderbell.web.console.stories import SHOWS, items_of
+from orderbell.web.console.voices import voices_of
 from orderbell.web.forms import Form, read_form
 from orderbell.web.rendering import LOCALES, View, view_of
 from orderbell.web.rights import Visitor
@@ -126,12 +128,19 @@ async def _page(
     asked = view.query.get("show", "")
     chosen = asked if asked in SHOWS else "all"
     story = desk.stories.contact(dossier, shelf, view.locale)
+    items = items_of(story, dossier.posted, view, chosen)
+    if chosen in ("all", "wrote"):
+        held = [line.order for line in orders.items]
+        written = await Writings(desk.store, visitor.tenant).of_orders(order.no for order in held)
+        items = sorted(
+            [*items, *voices_of(name, written, held, shelf, view)], key=lambda one: one.line.at, reverse=True
+        )
     shown = _filled(form) if form is not None else _wishes(contact)
     return show(
         "person.html", view, status=422 if refusal is not None else 200, person=known, wishes=shown,
         mutes=list(_mutes(shown["mute"], shelf, view)), frequencies=FREQUENCIES, locales=list(LOCALES.values()),
         refusal=refusal, wrong=_wrong(refusal, view), orders=orders.items, chosen=chosen, shows=SHOWS,
-        items=items_of(story, dossier.posted, view, chosen), saved=view.query.get("saved") == "1",
+        items=items, saved=view.query.get("saved") == "1",
         here=person_url(name),
     )  # fmt: skip
 

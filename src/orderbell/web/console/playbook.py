@@ -68,11 +68,11 @@ async def playbook_list(
     """The page of all playbooks; `wrong` is a name that cannot be used for a new one."""
     tenant = visitor.tenant
     shelf, kept = desk.shelf(tenant), desk.of(tenant)
-    drafts, active = await kept.drafts(), await kept.active()
+    drafts, latest = await kept.drafts(), await kept.latest()
     shown = []
     for name, found in shelf.playbooks.items():
-        last = next(iter(await kept.history(name)), None) if name in active else None
-        stored = active[name].version if name in active else ""
+        last = latest.get(name)
+        stored = last.version if last is not None and not last.follows else ""
         shown.append(
             Shown(
                 name, found.version, source_of(desk, tenant, name), name == shelf.default, len(found.stages),

@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from orderbell.core.phones import mask_email, mask_phone
 from orderbell.core.segments import SEPTETS_MAX, UNITS_MAX, measure
+from orderbell.core.story import Line, Sending
 from orderbell.core.turn import Shelf
 from orderbell.store.dossier import Dossier, Posted
+from orderbell.store.written import TYPES as WRITTEN
 from orderbell.web.rendering import View
 
 Kind: TypeAlias = Literal["good", "bad", "warn", "calm"]
@@ -26,47 +28,17 @@ STATUS_KINDS: Final[Mapping[str, Kind]] = {
 FATE_KINDS: Final[Mapping[str, Kind]] = {"sent": "good", "held": "warn", "merged": "calm", "dropped": "warn"}
 """How each fate of a notice is coloured."""
 
-SHOWS: Final = ("all", "heard", "silent")
-"""What of a time line may be asked for: all of it, what people heard, what they did not hear and why."""
+SHOWS: Final = ("all", "heard", "silent", "wrote")
+"""What of a time line may be asked for: all of it, what people heard, did not hear and why, and what they wrote."""
 
 _TOKEN_SHOWN: Final = 4
 
 
-class Sending(Struct, frozen=True):
-    """A message that said it; texts are masked, `id` is the message's in hexadecimal digits."""
-
-    channel: str
-    status: str
-    told_at: datetime
-    text: str
-    subject: str = ""
-    settled_at: datetime | None = None
-    id: str = ""
-
-
-class Line(Struct, frozen=True):
-    """A line of a story: `said` is what happened in words, without the time, `why` its reason."""
-
-    at: datetime
-    kind: str
-    name: str
-    what: str
-    said: str
-    why: str = ""
-    order_no: str = ""
-    role: str = ""
-    contact: str = ""
-    who: str = ""
-    fate: str = ""
-    reason: str = ""
-    until: datetime | None = None
-    sent: tuple[Sending, ...] = ()
-    cause: str = ""
-    ended: bool = False
-
-
 class Story(Struct, frozen=True):
-    """All that happened, the oldest first; `answer` says why there is nothing, where there is nothing."""
+    """All that happened, the oldest first; `answer` says why there is nothing, where there is nothing.
+
+    A page says when something happened beside a line, so `happened` of every line is without the time.
+    """
 
     lines: tuple[Line, ...]
     answer: str = ""
@@ -102,6 +74,14 @@ class Bubble(Struct, frozen=True):
     parts: int = 0
 
 
+class Voice(Struct, frozen=True):
+    """What a customer wrote, as it came; `is_hidden` where whoever looks may not see people, `text` is empty then."""
+
+    who: str
+    text: str
+    is_hidden: bool = False
+
+
 class Item(Struct, frozen=True):
     """A line of a time line, ready to be shown; `mark` is its colour there, `tag` what became of a notice."""
 
@@ -110,6 +90,7 @@ class Item(Struct, frozen=True):
     tag: str = ""
     kind: Kind = "calm"
     bubbles: tuple[Bubble, ...] = ()
+    voice: Voice | None = None
 
 
 def items_of(story: Story, posted: Iterable[Posted], view: View, show: str = "all") -> list[Item]:
@@ -121,6 +102,8 @@ def items_of(story: Story, posted: Iterable[Posted], view: View, show: str = "al
 def _is_shown(line: Line, show: str) -> bool:
     if show == "heard":
         return bool(line.sent)
+    if show == "wrote":
+        return line.name in WRITTEN
     if show == "silent":
         return line.kind == "notice" and line.fate in ("held", "merged", "dropped")
     return True

@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 
 from orderbell.store.trail import Trail
 from orderbell.web.csv import Cell, csv_download
-from orderbell.web.rendering import page, view_of
+from orderbell.web.rendering import View, page, view_of
 from orderbell.web.rights import Visitor
 
 PAGE: Final = 50
@@ -33,7 +33,7 @@ def trail_routes(trail: Trail) -> Sequence[ControllerRouterHandler]:
         found = await trail.read(visitor.tenant, before, PAGE + 1, actor=actor.strip(), action=action.strip())
         view, shown = view_of(request, visitor), found[:PAGE]
         onwards = view.link(before=str(shown[-1].place)) if len(found) > PAGE else ""
-        rows = [(change, told(change.detail)) for change in shown]
+        rows = [(change, done(change.action, view), told(change.detail)) for change in shown]
         return page("trail.html", view, rows=rows, onwards=onwards, actor=actor, action=action)
 
     @get("/console/trail.csv", opt={"right": "trail:read"})
@@ -49,9 +49,21 @@ def trail_routes(trail: Trail) -> Sequence[ControllerRouterHandler]:
     return [show_trail, export_trail]
 
 
+def done(action: str, view: View) -> str:
+    """What an action is called; '' where nobody named it."""
+    try:
+        return view.say(f"settings.did_{action.replace('.', '_')}")
+    except KeyError:
+        return ""
+
+
 def told(detail: dict[str, Any]) -> str:
     """The details of a change in one line."""
-    return "; ".join(
-        f"{name}: {value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
-        for name, value in detail.items()
-    )
+    return "; ".join(f"{name}: {value if isinstance(value, str) else _plain(value)}" for name, value in detail.items())
+
+
+def _plain(value: object) -> str:
+    """A value that is no text; a list of texts without the marks of JSON."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return msgspec.json.encode(value).decode()

@@ -17,6 +17,7 @@ from orderbell.core.model import Light, Order, Parcel
 from orderbell.core.playbook import Ask, Playbook, Stage
 from orderbell.store.tracking import Page, Steps
 from orderbell.web.rendering import View
+from orderbell.web.standing import stage_name
 
 KEPT_OPEN: Final = timedelta(days=30)
 """How long the page works after its order is done."""
@@ -28,8 +29,6 @@ EXTENSIONS: Final = (7, 15, 30)
 """The days by which a consignment can be extended with one tap."""
 
 ADDRESS_ANOMALY: Final = "address_bad"
-# Rungs that only some orders pass: they are shown when they are reached.
-_SIDE_RUNGS: Final = frozenset({"ready_for_pickup"})
 _DONE_PHASES: Final = frozenset({"delivered", "returned", "cancelled"})
 _MONEY_BACK: Final = frozenset({"refunding", "refunded"})
 _YUAN: Final = 100
@@ -208,6 +207,10 @@ class _Teller:
         """The sentence of a stage."""
         return stage.says.get(self.view.locale) or stage.says.get(self.playbook.locale) or stage.name
 
+    def step(self, stage: Stage) -> str:
+        """The name of a stage where the order does not stand: “waiting for payment” is no word for what is done."""
+        return stage_name({self.view.locale: self.says(stage)}, self.view.locale, stage.name)
+
     def trouble(self, name: str) -> str:
         """The sentence of an anomaly: the playbook's, else ours."""
         spec = self.playbook.spec.anomalies.get(name)
@@ -250,9 +253,9 @@ class _Teller:
             if stage.name == self.order.stage:
                 yield Rung(self.says(stage), "now", moment(at or self.order.stage_at, self.view))
             elif at is not None and stage.rank < self.stage.rank:
-                yield Rung(self.says(stage), "done", moment(at, self.view))
-            elif goes_on and stage.rank > self.stage.rank and not (stage.end or stage.name in _SIDE_RUNGS):
-                yield Rung(self.says(stage), "ahead")
+                yield Rung(self.step(stage), "done", moment(at, self.view))
+            elif goes_on and stage.rank > self.stage.rank and not (stage.end or stage.optional):
+                yield Rung(self.step(stage), "ahead")
 
     def history(self) -> list[Told]:
         """All that happened, the newest first."""
@@ -343,7 +346,7 @@ def _status(order: Order, stage: Stage) -> str:
         return "OrderProblem"
     if stage.light == "green" or order.phase in _DONE_PHASES:
         return "OrderDelivered"
-    if stage.name == "ready_for_pickup":
+    if order.phase == "available_for_pickup":
         return "OrderPickupAvailable"
     if order.phase or order.parcels:
         return "OrderInTransit"

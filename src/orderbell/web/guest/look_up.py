@@ -71,16 +71,16 @@ class _LookingUp:
 
     async def show(self, request: Request[Any, Any, Any]) -> Response[Any]:
         """The form."""
-        return await self.form(request, request.query_params.get("shop", ""), missed=False)
+        return await self.form(request, request.query_params.get("shop", ""))
 
-    async def form(self, request: Request[Any, Any, Any], shop: str, *, missed: bool) -> Response[Any]:
-        """The form, after a miss or before; without fields where nobody knows which shop is meant."""
+    async def form(self, request: Request[Any, Any, Any], shop: str, missed: str | None = None) -> Response[Any]:
+        """The form, before or after a miss with the number that was typed; no fields where the shop is not known."""
         tenant = self.tenant(shop)
         brand = await self.desk.brand_of(tenant) if tenant else Brand()
         known = shop if shop == tenant else ""
         return page(
-            "track_look_up.html", view_of(request), status=404 if missed else 200, headers=HEADERS, brand=brand,
-            shop=known if tenant else None, missed=missed,
+            "track_look_up.html", view_of(request), status=200 if missed is None else 404, headers=HEADERS,
+            brand=brand, shop=known if tenant else None, missed=missed,
         )  # fmt: skip
 
     def tenant(self, shop: str) -> str:
@@ -106,7 +106,8 @@ class _LookingUp:
             count("tracking.looked_up")
             return Redirect(f"/t/{token}", status_code=303, headers=dict(HEADERS))
         count("tracking.look_up_missed")
-        return await self.form(request, first(form, "shop"), missed=True)
+        typed = first(form, "order")[:ORDER_NO_MAX]
+        return await self.form(request, first(form, "shop"), typed if typed.isprintable() else "")
 
     async def found(self, request: Request[Any, Any, Any], shop: str, order_no: str, digits: str) -> str:
         """The token of the page; '' for every miss.

@@ -5,10 +5,10 @@ previews of chats open every address. What a person chooses takes two steps, a p
 form that does it, and becomes an event by the same door as every other. All of it works without scripts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -52,60 +52,38 @@ _HOUR: Final = timedelta(hours=1)
 _PUBLIC: Final = {"public": "who knows the address of a customer's page may see it"}
 _ANSWERED: Final = frozenset({Status.ACCEPTED, Status.DUPLICATE})
 
+_Work: TypeAlias = Callable[[Request[Any, Any, Any], str], Awaitable[Response[Any]]]
+"""What is done for whoever has the address with this token."""
+
 
 def tracking_routes(desk: GuestDesk) -> list[ControllerRouterHandler]:
     """Make the routes of the customer's page."""
     pages = _Pages(desk)
-
-    @get("/t/{token:str}", include_in_schema=False, opt=_PUBLIC)
-    async def show_tracking(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.show, request, token))
-
-    @get("/t/{token:str}/part", include_in_schema=False, opt=_PUBLIC)
-    async def show_tracking_part(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.show_part, request, token))
-
-    @get("/t/{token:str}/live", include_in_schema=False, opt=_PUBLIC)
-    async def follow_tracking(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.follow, request, token))
-
-    @get("/t/{token:str}/choice", include_in_schema=False, opt=_PUBLIC)
-    async def ask_tracking_choice(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.ask_choice, request, token))
-
-    @post(
-        "/t/{token:str}/choice", include_in_schema=False, opt=_PUBLIC, status_code=303,
-        request_max_body_size=FORM_BYTES_MAX,
-    )  # fmt: skip
-    async def take_tracking_choice(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.take_choice, request, token))
-
-    @get("/t/{token:str}/address", include_in_schema=False, opt=_PUBLIC)
-    async def ask_tracking_address(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.ask_address, request, token))
-
-    @post(
-        "/t/{token:str}/address", include_in_schema=False, opt=_PUBLIC, status_code=303,
-        request_max_body_size=FORM_BYTES_MAX,
-    )  # fmt: skip
-    async def take_tracking_address(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.take_address, request, token))
-
-    @get("/t/{token:str}/wishes", include_in_schema=False, opt=_PUBLIC)
-    async def ask_tracking_wishes(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.ask_wishes, request, token))
-
-    @post(
-        "/t/{token:str}/wishes", include_in_schema=False, opt=_PUBLIC, status_code=303,
-        request_max_body_size=FORM_BYTES_MAX,
-    )  # fmt: skip
-    async def take_tracking_wishes(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
-        return await served(request, partial(pages.take_wishes, request, token))
-
     return [
-        show_tracking, show_tracking_part, follow_tracking, ask_tracking_choice, take_tracking_choice,
-        ask_tracking_address, take_tracking_address, ask_tracking_wishes, take_tracking_wishes,
+        _page("", pages.show), _page("/part", pages.show_part), _page("/live", pages.follow),
+        _page("/choice", pages.ask_choice), _form("/choice", pages.take_choice),
+        _page("/address", pages.ask_address), _form("/address", pages.take_address),
+        _page("/wishes", pages.ask_wishes), _form("/wishes", pages.take_wishes),
     ]  # fmt: skip
+
+
+def _page(below: str, work: _Work) -> ControllerRouterHandler:
+    @get(f"/t/{{token:str}}{below}", include_in_schema=False, opt=_PUBLIC)
+    async def show(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
+        return await served(request, partial(work, request, token))
+
+    return show
+
+
+def _form(below: str, work: _Work) -> ControllerRouterHandler:
+    @post(
+        f"/t/{{token:str}}{below}", include_in_schema=False, opt=_PUBLIC, status_code=303,
+        request_max_body_size=FORM_BYTES_MAX,
+    )  # fmt: skip
+    async def take(request: Request[Any, Any, Any], token: FromPath[str]) -> Response[Any]:
+        return await served(request, partial(work, request, token))
+
+    return take
 
 
 class _Pages:
