@@ -42,6 +42,7 @@ async def test_every_route_is_described(store: Store) -> None:
                 elif isinstance(route, ASGIRoute):
                     there.add((route.path_format, "post"))
     assert there == known
+    assert all(one["tags"] for methods in document["paths"].values() for one in methods.values()), "a route of nobody"
 
 
 async def test_descriptions_are_whole(store: Store) -> None:

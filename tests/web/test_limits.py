@@ -5,12 +5,14 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import httpx
+import pytest
 from litestar import Router, get, post
 from litestar.types import ControllerRouterHandler
 
 from orderbell.serving import serving
 from orderbell.store.keys import SCOPES, ApiCaller
 from orderbell.web.access import keyed
+from orderbell.web.api import limits as module
 from orderbell.web.api.limits import BUCKETS_MAX, Limits, limited
 from orderbell.web.site import create_site
 
@@ -110,6 +112,16 @@ def test_bucket_fills_up_and_no_further() -> None:
     assert limits.take("a").given, "a tenth of a second is worth one"
     watch.now_s += 3600
     assert [limits.take("a").given for _ in range(5)] == [True] * 4 + [False]
+
+
+def test_keys_that_are_all_in_use_do_not_pile_up_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys ask without a rest, no more buckets than that are kept; who asked longest ago begins anew."""
+    monkeypatch.setattr(module, "BUCKETS_MAX", 3)
+    limits = Limits(1, 100, Watch())
+    left = {name: limits.take(name).left for name in ("a", "b", "c", "a", "d", "a", "d")}
+    assert len(limits._buckets) == 3
+    assert left == {"a": 97, "b": 99, "c": 99, "d": 98}
+    assert limits.take("b").left == 99
 
 
 def test_buckets_do_not_pile_up() -> None:

@@ -127,6 +127,50 @@ async def test_too_many_pages(limits: dict[str, int]) -> None:
             assert again.status_code == 200
 
 
+async def test_page_that_reads_nothing_holds_no_place_once_it_is_gone() -> None:
+    """News for a page that reads nothing must not pile up, and its place must be free when the browser goes."""
+    numbers = Numbers()
+    live = Live(numbers, every_s=1000)
+
+    @get("/live", opt={"public": "a test"})
+    async def follow(request: Request[Any, Any, Any]) -> Response[Any]:
+        return await live.respond(request, ["a"])
+
+    async def ready() -> Sequence[str]:
+        return []
+
+    stuck, gone, sent = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def receive() -> dict[str, Any]:
+        if sent:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:  # noqa: ANN401 - a message of ASGI
+        sent.append(message["type"])
+        if sent.count("http.response.body") > 1:
+            stuck.set()
+            await asyncio.Event().wait()  # as where the buffers of both sides are full
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/live",
+        "raw_path": b"/live", "query_string": b"", "root_path": "", "scheme": "http", "headers": [],
+        "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    app: Any = create_site([follow], ready)
+    served = asyncio.create_task(app(scope, receive, send))
+    await until(live, 1)
+    for version in range(2, 100):
+        numbers.known["a"] = version
+        await live.look()
+    await asyncio.wait_for(stuck.wait(), 20)
+    assert sent == ["http.response.start", "http.response.body", "http.response.body"]
+    gone.set()
+    await asyncio.wait_for(served, 20)
+    await until(live, 0)
+
+
 async def test_streams_end_with_the_site() -> None:
     """A shutdown must end every stream cleanly, and let no new one in."""
     live = Live(Numbers(), every_s=0.01)

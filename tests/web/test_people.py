@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
 from tests.dispatch.rig import NOON
 from tests.town import PHONE, Town, people, running_town
@@ -293,6 +294,30 @@ async def test_amends_are_paged(store: Store) -> None:
             response = await town.http.get(f"/v1/amends?{query}")
             assert (response.status_code, response.json()["field"]) == (422, query.partition("=")[0])
         assert (await town.http.get("/v1/amends?limit=x")).status_code == 422
+
+
+async def test_amends_go_on_after_a_restore_from_a_dump(store: Store) -> None:
+    """A database that was filled from a dump counts its transactions anew: no promise may be lost over that."""
+    async with running_town(store) as town:
+        for number in range(2):
+            await town.tell("order.placed", f"A{number}", people=people())
+            await town.tell("payment.succeeded", f"A{number}")
+            await town.tell("parcel.promised", f"A{number}", by="2026-03-03")
+        await store.fire_due(town.shelves, NOON + timedelta(days=30))
+        first = (await town.http.get("/v1/amends", params={"limit": 1})).json()
+        place = first["next"].partition("-")[2]
+        known = first["amends"][0]["order_no"]
+        # The first promise is of the life before, as is the cursor that the shop has; the other one is made in this life.
+        ledger = Ledger(store)
+        await ledger.notice_restore(NOON)
+        await store.pool.execute("UPDATE amends SET xact = '99999999' WHERE order_no = $1", known)
+        await store.pool.execute("UPDATE halt SET cluster = '1/1'")
+        assert await ledger.notice_restore(NOON)
+        later = (await town.http.get("/v1/amends", params={"after": f"99999999-{place}"})).json()
+        assert known not in {one["order_no"] for one in later["amends"]}
+        assert len(later["amends"]) == 1
+        assert (await town.http.get("/v1/amends", params={"after": later["next"]})).json()["amends"] == []
+        assert {one["order_no"] for one in (await town.http.get("/v1/amends")).json()["amends"]} == {"A0", "A1"}
 
 
 async def test_routes_are_described(store: Store) -> None:

@@ -109,6 +109,21 @@ async def test_page_says_how_it_stands(store: Store) -> None:
         assert "SF1234567890123" not in chinese + english
 
 
+async def test_stage_that_few_orders_pass_is_shown_when_it_is_reached(store: Store) -> None:
+    """What the playbook calls optional must not be promised as something to come, and must be told when it is there."""
+    async with running_pages(store) as pages:
+        await pages.tell("order.placed", people=buyer())
+        await pages.tell("payment.succeeded")
+        await pages.tell("parcel.shipped", carrier="SF", tracking_no="SF100")
+        path = await pages.path()
+        before = (await pages.http.get(path)).text
+        assert ("已送达" in before, "已到取件点" in before) == (True, False)
+        await pages.tell("parcel.scanned", carrier="SF", tracking_no="SF100", phase="available_for_pickup")
+        reached = (await pages.http.get(path)).text
+        assert "已到取件点" in reached
+        assert "https://schema.org/OrderPickupAvailable" in reached
+
+
 async def test_page_holds_nothing_of_a_person(store: Store) -> None:
     """Name, phone, mail and the name of consigned goods must not be on any page (S3-31)."""
     async with running_pages(store) as pages:

@@ -43,6 +43,11 @@ Frequency = Literal["calm", "normal", "all"]
 ChannelName = Literal["sms", "email", "push", "wechat", "inbox"]
 
 
+def is_order_no(text: str) -> bool:
+    """Whether a text may be the number of an order: 1 to `ORDER_NO_MAX` printable ASCII characters."""
+    return 0 < len(text) <= ORDER_NO_MAX and text.isascii() and text.isprintable()
+
+
 def read_moment(text: str, zone: tzinfo) -> datetime:
     """Read a date (the last second of that day in `zone`) or an instant (RFC 3339) as aware UTC; ValueError else."""
     if len(text) == len("2026-03-05"):
@@ -534,7 +539,7 @@ def _from_validation(prefix: str, problem: msgspec.ValidationError) -> _Refusal:
 def _check_words(wire: Wire) -> None:
     if wire.specversion != "1.0":
         raise _Refusal("wrong_value", "specversion", "specversion: only CloudEvents 1.0 is understood")
-    if len(wire.subject) > ORDER_NO_MAX or not wire.subject.isascii() or not wire.subject.isprintable():
+    if not is_order_no(wire.subject):
         detail = f"subject: an order number has 1 to {ORDER_NO_MAX} printable ASCII characters"
         raise _Refusal("bad_order_no", "subject", detail)
     if wire.subject != wire.subject.strip():

@@ -246,7 +246,7 @@ RESUME = "UPDATE halt SET halted = false, reason = '', since = NULL"
 HALTED = "SELECT halted, reason, since FROM halt"
 
 # A cluster that was restored from a base backup goes on with another time line; one that was filled from a dump has
-# another identifier.
+# another identifier, and counts its transactions anew: those of the life before come before all others.
 NOTICE_RESTORE = """
 WITH cluster AS (
     SELECT (SELECT system_identifier FROM pg_control_system())
@@ -258,6 +258,9 @@ WITH cluster AS (
         halted = halted OR (SELECT restored FROM known),
         reason = CASE WHEN (SELECT restored FROM known) THEN 'restored' ELSE reason END,
         since = CASE WHEN (SELECT restored FROM known) THEN $1 ELSE since END
+), first AS (
+    UPDATE amends SET xact = '0'
+    WHERE (SELECT restored FROM known) AND xact >= pg_snapshot_xmax(pg_current_snapshot())
 )
 SELECT restored FROM known
 """

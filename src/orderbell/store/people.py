@@ -47,10 +47,12 @@ SELECT tenant, contact, scope, given, at, source, words FROM consent
 WHERE tenant = $1 AND contact = $2 ORDER BY at DESC, source LIMIT $3
 """
 _HEARD_BEFORE = "SELECT EXISTS (SELECT FROM consent WHERE tenant = $1 AND contact = $2 AND source = $3)"
+# A cursor of a transaction that is yet to come is of the life before a restore (`departures.NOTICE_RESTORE`).
 _AMENDS = """
 SELECT amends_id, tenant, order_no, contact, kind, value_fen, topic, promised_at, valid_until, xact::text::bigint, place
 FROM amends
-WHERE tenant = $1 AND (xact, place) > ($2::text::xid8, $3) AND xact < pg_snapshot_xmin(pg_current_snapshot())
+WHERE tenant = $1 AND xact < pg_snapshot_xmin(pg_current_snapshot()) AND (xact, place) > (
+    CASE WHEN $2::text::xid8 < pg_snapshot_xmax(pg_current_snapshot()) THEN $2::text::xid8 ELSE '0' END, $3)
 ORDER BY xact, place LIMIT $4
 """
 _NOTICES = """

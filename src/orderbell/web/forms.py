@@ -47,7 +47,7 @@ async def read_form(request: Request[Any, Any, Any], bytes_max: int = BODY_BYTES
     if len(body) > bytes_max:
         say_no(413, "too_large", "Too large", f"a form has at most {bytes_max:,} bytes")
     try:
-        values = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
+        values = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX)
     except ValueError:
-        say_no(400, "not_a_form", "Not a form", f"a form has at most {FIELDS_MAX} fields")
-    return Form({name: [text.replace("\0", "") for text in texts] for name, texts in values.items()})
+        say_no(400, "not_a_form", "Not a form", f"a form is text in UTF-8 and has at most {FIELDS_MAX} fields")
+    return Form({name: [text.replace("\0", "\ufffd") for text in texts] for name, texts in values.items()})

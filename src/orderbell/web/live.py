@@ -13,12 +13,13 @@ fetches what it shows by the way that it came, with all its checks (https://html
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
 from litestar import Request
+from litestar.background_tasks import BackgroundTask
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
@@ -37,9 +38,31 @@ STREAMS_OF_ONE_MAX: Final = 40
 """For one address; behind that of a mobile carrier there are many people."""
 
 RETRY_AFTER_S: Final = 60
-_RETRY_MS: Final = 5000
+OPENED: Final = "retry: 5000\n: open\n\n"
+STILL_HERE: Final = ": still here\n\n"
+COME_LATER: Final = f"retry: {RETRY_AFTER_S * 1000}\n\n"
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 
 log = structlog.get_logger()
+
+
+def event_stream(events: AsyncGenerator[str, None]) -> Stream:
+    """The answer to a page that listens; `events` is closed when the page has gone."""
+
+    async def close() -> None:
+        # Who reads nothing and goes away leaves it in the middle of a yield, where its place would stay taken.
+        await events.aclose()
+
+    return Stream(
+        events, media_type="text/event-stream", headers=dict(_HEADERS), background=BackgroundTask(close)
+    )  # fmt: skip
+
+
+def too_many_pages() -> HTTPException:
+    """The answer to one page too many."""
+    detail = "too many pages are open here; this one works as well, reload it to see what is new"
+    extra = {"reason": "too_many_streams", "title": "Too many open pages"}
+    return HTTPException(detail=detail, status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)}, extra=extra)
 
 
 class OpenPage(Generic[Key]):
@@ -135,10 +158,7 @@ class Live(Generic[Key]):
         stream.known = dict(await self._versions(list(stream.keys)))
         if seen is not None and seen != sum(stream.known.values()):
             stream.news.set()
-        return Stream(
-            self._events(stream), media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
-        )  # fmt: skip
+        return event_stream(self._events(stream))
 
     def _is_full(self, address: str) -> bool:
         many = len(self._streams) >= self._streams_max or self._of_one[address] >= self._streams_of_one_max
@@ -147,25 +167,22 @@ class Live(Generic[Key]):
     def _check_room(self, address: str) -> None:
         if self._is_full(address):
             count("live.refused")
-            detail = "too many pages are open here; this one works as well, reload it to see what is new"
-            extra = {"reason": "too_many_streams", "title": "Too many open pages"}
-            headers = {"Retry-After": str(RETRY_AFTER_S)}
-            raise HTTPException(detail=detail, status_code=503, headers=headers, extra=extra)
+            raise too_many_pages()
 
-    async def _events(self, stream: OpenPage[Key]) -> AsyncIterator[str]:
+    async def _events(self, stream: OpenPage[Key]) -> AsyncGenerator[str, None]:
         if self._is_full(stream.address):  # others came while the database was asked
-            yield f"retry: {RETRY_AFTER_S * 1000}\n\n"
+            yield COME_LATER
             return
         self._streams.add(stream)
         self._of_one[stream.address] += 1
         try:
-            yield f"retry: {_RETRY_MS}\n: open\n\n"
+            yield OPENED
             while not self._closing.is_set():
                 try:
                     async with asyncio.timeout(self._heartbeat_s):
                         await stream.news.wait()
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield STILL_HERE
                     continue
                 stream.news.clear()
                 if not self._closing.is_set():

@@ -98,7 +98,9 @@ def create_site(route_handlers: Sequence[ControllerRouterHandler], ready: Ready,
             description="Tell OrderBell what happened to an order; it tells the people.",
             use_handler_docstrings=True,
             render_plugins=[_WholeSchema()],
-            openapi_router=Router("/schema", route_handlers=[], opt={"public": "the API's description"}),
+            openapi_router=Router(
+                "/schema", route_handlers=[], opt={"public": "the API's description"}, include_in_schema=False
+            ),
         ),
         logging_config=None,
         debug=False,

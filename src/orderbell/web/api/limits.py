@@ -59,12 +59,14 @@ class Limits:
     def take(self, name: str) -> Ration:
         """Take a token from the bucket of that name."""
         now = self._clock()
-        tokens, at = self._buckets.get(name, (float(self.burst), now))
+        tokens, at = self._buckets.pop(name, (float(self.burst), now))
         tokens = min(self.burst, tokens + (now - at) * self.per_s)
         given = tokens >= 1
         tokens -= given
         if len(self._buckets) >= BUCKETS_MAX:
             self._forget_full(now)
+        if len(self._buckets) >= BUCKETS_MAX:
+            del self._buckets[next(iter(self._buckets))]  # that of the key which asked longest ago
         self._buckets[name] = (tokens, now)
         full_in_s = math.ceil((self.burst - tokens) / self.per_s)
         return Ration(given, int(tokens), full_in_s, max(1, math.ceil((1 - tokens) / self.per_s)))

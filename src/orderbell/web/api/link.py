@@ -4,16 +4,13 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, get, post
 from litestar.di import NamedDependency
-from litestar.enums import MediaType
-from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from orderbell.core.events import ORDER_NO_MAX
+from orderbell.core.events import is_order_no
 from orderbell.store.keys import ApiCaller
 from orderbell.store.links import Links, OpenRate
 from orderbell.store.tracking import Correction, Tracking
@@ -57,7 +54,6 @@ def link_routes(
     @post(
         "/v1/orders/{order_no:str}/link", summary="Get the address of the customer's page", tags=["orders"],
         opt={"right": "links:write", "example": examples.PAGE_LINK}, status_code=200,
-        responses={200: ResponseSpec(PageLink, generate_examples=False, description="The address")},
     )  # fmt: skip
     async def make_page_link(
         tenant: NamedDependency[str],
@@ -65,45 +61,35 @@ def link_routes(
         request: Request[Any, Any, Any],
         order_no: OrderNo,
         role: Annotated[str, text_parameter("Whose page, by role; else that of the customer.")] = "",
-    ) -> Response[bytes]:
+    ) -> PageLink:
         """The address for one person in an order; it stays the same, and whoever has it may see the page."""
-        known = _is_order_no(order_no) and len(role) <= ROLE_LENGTH_MAX and role.isprintable()
+        known = is_order_no(order_no) and len(role) <= ROLE_LENGTH_MAX and role.isprintable()
         url = await link_of(tenant, order_no, role) if known else ""
         if not url:
             say_no(404, "unknown_order", "No such order", "there is no order of this number with such a role")
         await trail.write(tenant, caller.actor, "link.make", order_no, {"role": role} if role else {})
-        return _answer(PageLink(url if "://" in url else str(request.base_url).rstrip("/") + url))
+        return PageLink(url if "://" in url else str(request.base_url).rstrip("/") + url)
 
     @get(
         "/v1/orders/{order_no:str}/corrections", summary="List addresses that customers put right", tags=["orders"],
         opt={"right": "people:read", "example": examples.CORRECTIONS},
-        responses={200: ResponseSpec(Corrections, generate_examples=False, description="The addresses, in clear")},
     )  # fmt: skip
-    async def list_corrections(tenant: NamedDependency[str], order_no: OrderNo) -> Response[bytes]:
+    async def list_corrections(tenant: NamedDependency[str], order_no: OrderNo) -> Corrections:
         """What customers wrote into the form for addresses on their page, in clear, the newest first."""
-        if not _is_order_no(order_no) or await tracking.page(tenant, order_no) is None:
+        if not is_order_no(order_no) or await tracking.page(tenant, order_no) is None:
             say_no(404, "unknown_order", "No such order", "there is no order of this number")
-        return _answer(Corrections(await tracking.corrections(tenant, order_no)))
+        return Corrections(await tracking.corrections(tenant, order_no))
 
     @get(
         "/v1/metrics/links", summary="Count which links in messages are followed", tags=["metrics"],
         opt={"right": "metrics:read", "example": examples.LINK_RATES},
-        responses={200: ResponseSpec(LinkRates, generate_examples=False, description="The counts")},
     )  # fmt: skip
     async def show_link_rates(
         tenant: NamedDependency[str],
         days: Annotated[int, QueryParameter(description="Of so many days.", ge=1, le=DAYS_MAX)] = 30,
-    ) -> Response[bytes]:
+    ) -> LinkRates:
         """By topic and channel: how many messages had a link, and how many of those links people followed."""
         since = now() - timedelta(days=days)
-        return _answer(LinkRates(since, await links.open_rates(tenant, since)))
+        return LinkRates(since, await links.open_rates(tenant, since))
 
     return [make_page_link, list_corrections, show_link_rates]
-
-
-def _is_order_no(text: str) -> bool:
-    return text.isascii() and text.isprintable() and len(text) <= ORDER_NO_MAX
-
-
-def _answer(found: Struct) -> Response[bytes]:
-    return Response(msgspec.json.encode(found), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})

@@ -12,25 +12,29 @@ them in its own language. With nobody watching nothing is asked (https://html.sp
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
-from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
 from orderbell.errors import DatabaseUnavailable
 from orderbell.observe import count
 from orderbell.store.overview import Happening, Marker, Overview
 from orderbell.web.console.placing import rendered_piece
+from orderbell.web.live import (
+    COME_LATER,
+    EVERY_S,
+    HEARTBEAT_S,
+    OPENED,
+    STILL_HERE,
+    event_stream,
+    too_many_pages,
+)
 from orderbell.web.rendering import View
 from orderbell.web.rights import Visitor
-
-EVERY_S: Final = 2.0
-HEARTBEAT_S: Final = 25.0
-"""Proxies close what is silent for longer than 30 to 60 seconds."""
 
 LISTENERS_MAX: Final = 500
 LISTENERS_OF_ONE_MAX: Final = 20
@@ -46,9 +50,6 @@ NEWS_AT_ONCE: Final = 50
 KNOWN_MAX: Final = 1000
 CATCH_UP: Final = timedelta(minutes=10)
 """A page that was away for longer begins anew."""
-
-RETRY_AFTER_S: Final = 60
-_RETRY_MS: Final = 5000
 
 log = structlog.get_logger()
 
@@ -150,36 +151,31 @@ class Feed:
             HTTPException: 503 with `Retry-After` where too many pages are open.
         """
         if self._is_full(view):
-            extra = {"reason": "too_many_streams", "title": "Too many open pages"}
-            detail = "too many pages are open here; reload this one to see what is new"
-            raise HTTPException(
-                detail=detail, status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)}, extra=extra
-            )
+            raise too_many_pages()
         listener, now = Listener(tenant, view.visitor), self._now()
         if since is not None and now - CATCH_UP < since < now:
             found, _ = await self._overview_of(tenant).news(now, Marker(since, frozenset()), NEWS_AT_ONCE)
             listener.tell(found)  # the page knows by their names which of them it shows already
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
-        return Stream(self._lines(listener, view), media_type="text/event-stream", headers=headers)
+        return event_stream(self._lines(listener, view))
 
     def _is_full(self, view: View) -> bool:
         account = view.visitor.account if view.visitor is not None else 0
         own = sum(one.visitor is not None and one.visitor.account == account for one in self._listeners)
         return len(self._listeners) >= LISTENERS_MAX or own >= LISTENERS_OF_ONE_MAX or self._closing.is_set()
 
-    async def _lines(self, listener: Listener, view: View) -> AsyncIterator[str]:
+    async def _lines(self, listener: Listener, view: View) -> AsyncGenerator[str, None]:
         if self._is_full(view):  # others came while the database was asked
-            yield f"retry: {RETRY_AFTER_S * 1000}\n\n"
+            yield COME_LATER
             return
         self._listeners.add(listener)
         try:
-            yield f"retry: {_RETRY_MS}\n: open\n\n"
+            yield OPENED
             while not self._closing.is_set():
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
                         await listener.news.wait()
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield STILL_HERE
                     continue
                 listener.news.clear()
                 if listener.ended:

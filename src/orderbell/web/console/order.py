@@ -6,7 +6,7 @@ by a form.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
@@ -15,6 +15,7 @@ from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from orderbell.core.events import is_order_no
 from orderbell.core.model import Contact, Order
 from orderbell.core.phones import mask_email, mask_phone
 from orderbell.core.playbook import Playbook
@@ -30,9 +31,6 @@ from orderbell.web.forms import read_form
 from orderbell.web.rendering import View, view_of
 from orderbell.web.rights import Visitor
 from orderbell.web.standing import standing_of
-
-NUMBER_LENGTH_MAX: Final = 36
-"""The most characters of an order number."""
 
 
 class Person(Struct, frozen=True):
@@ -80,7 +78,7 @@ def order_routes(desk: Desk) -> list[ControllerRouterHandler]:
         no: FromQuery[str] = "",
         seen: FromQuery[int] = 0,
     ) -> Stream:
-        if desk.live is None or not _fits(no):
+        if desk.live is None or not is_order_no(no):
             raise nothing_here("not_live", "there is nothing to be told of here")
         return await desk.live.respond(request, [(visitor.tenant, no)], seen)
 
@@ -94,7 +92,7 @@ def _customer_page_route(desk: Desk) -> list[ControllerRouterHandler]:
     async def open_customer_page(request: Request[Any, Any, Any], visitor: NamedDependency[Visitor]) -> Response[str]:
         form = await read_form(request)
         order_no = form.raw("no")
-        where = await desk.page_of(visitor.tenant, order_no, "") if desk.page_of and _fits(order_no) else ""
+        where = await desk.page_of(visitor.tenant, order_no, "") if desk.page_of and is_order_no(order_no) else ""
         if not where:
             raise nothing_here("unknown_order", "there is no order of this number")
         await desk.trail.write(visitor.tenant, visitor.actor, "link.make", order_no)
@@ -104,14 +102,10 @@ def _customer_page_route(desk: Desk) -> list[ControllerRouterHandler]:
 
 
 async def _find(desk: Desk, tenant: str, order_no: str) -> Dossier:
-    found = await Archive(desk.store, tenant).of_order(order_no) if _fits(order_no) else None
+    found = await Archive(desk.store, tenant).of_order(order_no) if is_order_no(order_no) else None
     if found is None:
         raise nothing_here("unknown_order", "there is no order of this number")
     return found
-
-
-def _fits(order_no: str) -> bool:
-    return 0 < len(order_no) <= NUMBER_LENGTH_MAX and order_no.isascii() and order_no.isprintable()
 
 
 async def _page(desk: Desk, view: View, visitor: Visitor, dossier: Dossier) -> Response[str]:

@@ -9,12 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
 from msgspec import Struct
 
 from orderbell.core.calendar import zone_of
@@ -205,21 +203,6 @@ def refuse_forged(request: Request[Any, Any, Any], public_url: str) -> None:
     silent = "sec-fetch-site" not in request.headers and request.headers.get("origin", "null") == "null"
     if not silent:
         refuse_foreign(request, public_url)
-
-
-async def read_form(request: Request[Any, Any, Any]) -> dict[str, list[str]]:
-    """The fields of a form that was sent; 400 where it is none."""
-    try:
-        text = (await request.body()).decode()
-        return parse_qs(text, keep_blank_values=True, max_num_fields=60, errors="strict")
-    except ValueError:
-        extra = {"reason": "not_a_form", "title": "Not a form"}
-        raise HTTPException(detail="this form cannot be read", status_code=400, extra=extra) from None
-
-
-def first(form: Mapping[str, list[str]], name: str) -> str:
-    """The first value of a field."""
-    return form.get(name, [""])[0]
 
 
 def _view(request: Request[Any, Any, Any], playbook: Playbook, found: Page) -> View:

@@ -19,16 +19,15 @@ from litestar import Request, Response, get, post
 from litestar.response import Redirect
 from litestar.types import ControllerRouterHandler
 
-from orderbell.core.events import ORDER_NO_MAX
+from orderbell.core.events import ORDER_NO_MAX, is_order_no
 from orderbell.observe import count
 from orderbell.store.brand import Brand
+from orderbell.web.forms import read_form
 from orderbell.web.guest.desk import (
     FORM_BYTES_MAX,
     HEADERS,
     GuestDesk,
     TooOften,
-    first,
-    read_form,
     refuse_forged,
     served,
 )
@@ -93,12 +92,10 @@ class _LookingUp:
     async def look(self, request: Request[Any, Any, Any]) -> Response[Any]:
         """Look an order up, and answer when all are answered."""
         refuse_forged(request, self.desk.public_url)
-        form = await read_form(request)
+        form = await read_form(request, FORM_BYTES_MAX)
         begun = time.monotonic()
         try:
-            token = await self.found(
-                request, first(form, "shop"), _folded(first(form, "order")), _folded(first(form, "phone"))
-            )
+            token = await self.found(request, form.raw("shop"), _folded(form.raw("order")), _folded(form.raw("phone")))
         finally:
             spent = time.monotonic() - begun
             await asyncio.sleep(ANSWER_S - spent % ANSWER_S)
@@ -106,8 +103,8 @@ class _LookingUp:
             count("tracking.looked_up")
             return Redirect(f"/t/{token}", status_code=303, headers=dict(HEADERS))
         count("tracking.look_up_missed")
-        typed = first(form, "order")[:ORDER_NO_MAX]
-        return await self.form(request, first(form, "shop"), typed if typed.isprintable() else "")
+        typed = form.raw("order")[:ORDER_NO_MAX]
+        return await self.form(request, form.raw("shop"), typed if typed.isprintable() else "")
 
     async def found(self, request: Request[Any, Any, Any], shop: str, order_no: str, digits: str) -> str:
         """The token of the page; '' for every miss.
@@ -116,7 +113,7 @@ class _LookingUp:
             TooOften: This address, or whoever asks for this order, has asked often enough.
         """
         tenant = self.tenant(shop)
-        order_no = order_no if order_no.isascii() and order_no.isprintable() and len(order_no) <= ORDER_NO_MAX else "?"
+        order_no = order_no if is_order_no(order_no) else "?"
         # the second is counted for orders that are not there too
         for scope, key, (limit, window) in (
             ("track.address", self.desk.client(request), BY_ADDRESS),

@@ -23,6 +23,7 @@ from orderbell.core.segments import clean
 from orderbell.core.wishes import Refusal, apply_change, categories_of, check_change, read_change, region_of
 from orderbell.observe import count
 from orderbell.store.tracking import PAGE_SOURCE
+from orderbell.web.forms import Form, read_form
 from orderbell.web.guest.desk import (
     FORM_BYTES_MAX,
     HEADERS,
@@ -30,8 +31,6 @@ from orderbell.web.guest.desk import (
     GuestDesk,
     NotHere,
     TooOften,
-    first,
-    read_form,
     refuse_forged,
     served,
 )  # fmt: skip
@@ -123,17 +122,17 @@ class _Pages:
         """Make a choice: an event of the order, one and the same however often the button was pressed."""
         refuse_forged(request, self.desk.public_url)
         guest = await self.desk.guest(request, token)
-        form = {name: values[0] for name, values in (await read_form(request)).items()}
-        order, version = guest.page.order, form.get("version", "")
+        form = await read_form(request, FORM_BYTES_MAX)
+        order, version = guest.page.order, form.raw("version")
         if not _is_count(version) or not 0 < int(version) <= order.version:
             return guest.answer("track_note.html", status=409, words=guest.view.say("track.changed"))
-        event_id = f"{order.no}/{form.get('ask', '')}/{int(version)}"
-        question, option = _asked(guest, form)
+        event_id = f"{order.no}/{form.raw('ask')}/{int(version)}"
+        question, option = _asked(guest, {name: form.raw(name) for name in ("ask", "option", "days")})
         if question is None or option is None:
             if event_id.isprintable() and await self.desk.tracking.was_heard(order.tenant, event_id):
                 return Redirect(guest.path, status_code=303, headers=dict(HEADERS))  # pressed twice
             return guest.answer("track_note.html", status=409, words=guest.view.say("track.late"))
-        if str(question.price_fen) != form.get("price", "0"):
+        if str(question.price_fen) != (form.raw("price") or "0"):
             return guest.answer("track_note.html", status=409, words=guest.view.say("track.changed"))
         await self.take_turn(guest)
         data = {"option": option.option, "days": option.days} if option.days else {"option": option.option}
@@ -159,7 +158,7 @@ class _Pages:
         guest = await self.desk.guest(request, token)
         if not wants_address(guest.page, guest.playbook):
             return guest.answer("track_note.html", status=409, words=guest.view.say("track.late"))
-        text = clean(first(await read_form(request), "address")).strip()
+        text = clean((await read_form(request, FORM_BYTES_MAX)).raw("address")).strip()
         if not ADDRESS_MIN <= len(text) <= ADDRESS_MAX:
             wrong = guest.view.say("track.address_wrong", min=ADDRESS_MIN, max=ADDRESS_MAX)
             return guest.answer("track_address.html", status=422, text=text[: ADDRESS_MAX * 2], wrong=wrong)
@@ -187,7 +186,7 @@ class _Pages:
         refuse_forged(request, self.desk.public_url)
         guest = await self.desk.guest(request, token)
         contact = await self.contact_of(guest)
-        form = await read_form(request)
+        form = await read_form(request, FORM_BYTES_MAX)
         change = read_change(_wishes_of(form, contact, guest))
         if isinstance(change, Refusal) or check_change(change, contact, guest.shelf) is not None:
             return _wishes_page(guest, contact, status=422, wrong=guest.view.say("track.wishes_wrong"))
@@ -288,16 +287,16 @@ def _category(say: Any, name: str) -> str:  # noqa: ANN401 - the view's function
         return name
 
 
-def _wishes_of(form: Mapping[str, list[str]], contact: Contact, guest: Guest) -> dict[str, object]:
+def _wishes_of(form: Form, contact: Contact, guest: Guest) -> dict[str, object]:
     """The change that a form asks for. Channels that were turned off one by one stay so."""
     offered = _mutable(guest)
-    wanted = set(form.get("category", []))
+    wanted = set(form.many("category"))
     kept = [word for word in contact.mute if word not in offered]
     change: dict[str, object] = {
-        "frequency": first(form, "frequency") or contact.frequency,
+        "frequency": form.raw("frequency") or contact.frequency,
         "mute": [*kept, *(name for name in offered if name not in wanted)],
-        "quiet": first(form, "quiet"),
+        "quiet": form.raw("quiet"),
     }
-    if first(form, "marketing") == "off":
+    if form.raw("marketing") == "off":
         change["marketing"] = False
     return change

@@ -10,6 +10,8 @@ window.addEventListener("DOMContentLoaded", () => {
     ["textarea", (one) => { one.ariaLabel ??= "Body of the request"; }],
     ["select", (one) => { if (!one.labels.length) one.ariaLabel ??= nameOf(one); }],
     ["input:not([id])", (one) => { if (!one.labels.length) one.ariaLabel ??= nameOf(one); }],
+    // what is to be read counts, not another name behind it (WCAG 2.2, 2.5.3)
+    [".auth-container input[id], .auth-btn-wrapper button", (one) => { one.removeAttribute("aria-label"); }],
     [".close-modal", (one) => { one.ariaLabel ??= "Close"; }],
     [".modal-ux", (one) => { one.role = "dialog"; one.ariaModal = "true"; one.ariaLabel = "Authorize"; }],
     ["pre.microlight, .model-container", (one) => { one.tabIndex = 0; }], // they scroll, so a keyboard must get there
