@@ -105,7 +105,7 @@ def quoted(line: Line, words: Words) -> Iterator[str]:
     """The words that went out for a notice, once for the channels that had the same."""
     said: dict[str, list[str]] = {}
     for one in line.sent:
-        said.setdefault(one.text, []).append(words.channels[one.channel])
+        said.setdefault(" ".join(one.text.split()), []).append(words.channels[one.channel])
     for text, channels in said.items():
         short = text if len(text) <= QUOTED_MAX else text[: QUOTED_MAX - 1] + "…"
         yield INDENT + fill(words.words, {"channel": words.listed(channels), "text": short})

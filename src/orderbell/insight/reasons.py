@@ -407,8 +407,9 @@ _SAID_BY_MESSAGES = frozenset({Reason.SENT, Reason.FELL_BACK, Reason.REVIEW_DUE}
 
 def _sending(one: Posted) -> Sending:
     message = one.message
+    text = "\n".join(map(shown, message.text.split("\n")))
     return Sending(
-        message.channel, one.status, message.told_at, shown(message.text), shown(message.subject), one.settled_at,
+        message.channel, one.status, message.told_at, text, shown(message.subject), one.settled_at,
         message.id.hex(),
     )  # fmt: skip
 
