@@ -536,6 +536,15 @@ def test_long_texts_are_cut_in_plain_text() -> None:
     assert list(quoted(both, EN)) == ["    SMS, app notification: y"]
 
 
+def test_mail_keeps_its_lines() -> None:
+    """A mail must have the lines that its reader saw; in plain text it is one line, without what moves a terminal."""
+    one = notice()
+    mail = changed(message(one, "email"), text="Hello,\n\nyour order\x1b[2J is paid.\n\nAcme")
+    line = story(Settled(one, "sent", "sent", START), posted=(Posted(mail, "delivered"),)).lines[0]
+    assert line.sent[0].text == "Hello,\n\nyour order [2J is paid.\n\nAcme"
+    assert list(quoted(line, EN)) == ["    e-mail: Hello, your order [2J is paid. Acme"]
+
+
 @pytest.mark.parametrize(
     ("asked", "locale"),
     [
