@@ -42,7 +42,7 @@ class Scratch:
         await migrate(dsn)
         store = await Store.open(dsn, VAULT, connections=1)
         await add_tenant(store.pool, TENANT, shipped_shelf())
-        self.key = await create_key(store.pool, TENANT)
+        self.key = await create_key(store, TENANT)
         await store.close()
 
     async def run(self, *commands: str) -> None:

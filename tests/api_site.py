@@ -64,7 +64,7 @@ class Api:
 
     async def key_for(self, scopes: Collection[str] = SCOPES, tenant: str = "acme") -> str:
         """Make another key."""
-        return await create_key(self.store.pool, tenant, scopes=scopes)
+        return await create_key(self.store, tenant, scopes=scopes)
 
     async def get(self, path: str, **query: object) -> Any:  # noqa: ANN401 - JSON of any shape
         """Read what must be there."""
@@ -86,7 +86,7 @@ async def running_api(store: Store, **settings: Any) -> AsyncIterator[Api]:  # n
     keys = []
     for tenant in TENANTS:
         await add_tenant(store.pool, tenant, shipped())
-        keys.append(await create_key(store.pool, tenant))
+        keys.append(await create_key(store, tenant))
     await following.refresh()
 
     async def submit(events: list[Event]) -> list[Answer]:

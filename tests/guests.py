@@ -133,7 +133,7 @@ async def running_pages(store: Store, tenants: Sequence[str] = ("acme",), public
     keys = []
     for tenant in tenants:
         await add_tenant(store.pool, tenant, shelf)
-        keys.append(await create_key(store.pool, tenant))
+        keys.append(await create_key(store, tenant))
     failures: list[Exception] = []
 
     async def submit(events: list[Event]) -> list[Answer]:

@@ -100,7 +100,7 @@ async def running_town(store: Store) -> AsyncIterator[Town]:
     keys = []
     for tenant in shelves:
         await add_tenant(store.pool, tenant, shelf)
-        keys.append(await create_key(store.pool, tenant))
+        keys.append(await create_key(store, tenant))
     failures: list[Exception] = []
 
     async def submit(events: list[Event]) -> list[Answer]:

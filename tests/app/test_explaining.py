@@ -132,7 +132,7 @@ async def test_command_when_it_is_not_clear_what_is_meant(shop: Shop) -> None:
 async def test_api_tells_the_story_to_whom_it_belongs(shop: Shop) -> None:
     """The API must explain orders and people of the key's tenant; all others are the same 404, without a word more."""
     await with_rival(shop)
-    key = await create_key(shop.store.pool, TENANT)
+    key = await create_key(shop.store, TENANT)
     headers = {"authorization": f"Bearer {key}", "accept-language": "en-GB,en;q=0.9"}
     async with (
         open_platform(shop.settings, worker=False) as platform,

@@ -102,7 +102,7 @@ async def open_premises(dsn: str, folder: Path) -> AsyncIterator[Premises]:
     now = datetime.now(UTC)
     try:
         await add_tenant(store.pool, TENANT, shelf)
-        key = await create_key(store.pool, TENANT)
+        key = await create_key(store, TENANT)
         stories = await _live(store, shelf, now, folder)
         await _hire(store, now)
     finally:

@@ -218,4 +218,4 @@ async def _furnish(dsn: str, shelf: Shelf) -> str:
     await migrate(dsn)
     async with open_store(dsn, Settings(secret_key=SECRET.hex()), 1) as store:
         await add_tenant(store.pool, TENANT, shelf)
-        return await create_key(store.pool, TENANT)
+        return await create_key(store, TENANT)

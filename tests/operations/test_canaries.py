@@ -237,7 +237,7 @@ async def knock(http: httpx.AsyncClient, cage: Cage) -> None:
 async def test_nothing_leaks_and_every_record_is_one_line(store: Store, tmp_path: Path) -> None:
     """No canary stands in logs, traces, metrics or error pages, and each line of the log is one JSON object."""
     await add_tenant(store.pool, "acme", load_shelf(""))
-    key = await create_key(store.pool, "acme")
+    key = await create_key(store, "acme")
     tokens = await tokens_of(store)
     with collector() as (traces_url, received):
         async with rude_relay() as relay, running(store, tmp_path, traces_url, relay) as (url, log):

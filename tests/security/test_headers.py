@@ -20,7 +20,7 @@ async def test_every_answer_carries_its_headers(store: Store) -> None:
     async with running_front(store, Settings(public_url="https://bell.example")) as front:
         rig = Rig(front, await _ids_of(front), _doors(front.app))
         owner = await front.signed_in("owner", "other")
-        key = await create_key(store.pool, "other")
+        key = await create_key(store, "other")
         wrong, pages = [], 0
         for door in (one for one in rig.doors if one.method == "GET"):
             cookie = f"__Host-orderbell={owner.token}"

@@ -117,7 +117,7 @@ async def test_every_record_is_one_line_however_it_is_written(capsys: pytest.Cap
 async def test_every_record_of_hostile_requests_is_one_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Paths, queries, headers, cookies and bodies that are hostile, also when the site breaks over them."""
     async with written_logs(), running_front(store) as front:
-        key = await create_key(store.pool, "acme")
+        key = await create_key(store, "acme")
         for text in HOSTILE[::2]:
             raw = text.encode("utf-8", "surrogatepass")
             header = bytes(byte for byte in raw if byte >= 0x20 and byte != 0x7F)

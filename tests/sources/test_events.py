@@ -253,7 +253,7 @@ async def test_websocket_is_closed() -> None:
 
 async def test_events_reach_the_database(store: Store) -> None:
     """With the real store behind it, what is answered as accepted must be committed, and a key must open one tenant."""
-    key = await create_key(store.pool, "acme")
+    key = await create_key(store, "acme")
     shelf = shelves("acme")
 
     async def submit(events: list[Event]) -> list[Answer]:

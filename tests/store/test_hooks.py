@@ -1,5 +1,6 @@
 """Changes must be written with what changed, and only where somebody listens; webhooks must be kept as they are asked for."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from orderbell.core.events import parse_event
 from orderbell.errors import VaultSealed
 from orderbell.observe import FailpointReached, arm_failpoints
 from orderbell.store.changes import CHANGE_TYPES, DATA_BYTES_MAX, CaseData, change_id, data_text
-from orderbell.store.hooks import KEPT, OVERLAP, WAITING_MAX, Hooks, Outbox, watch
+from orderbell.store.hooks import HOOKS_MAX, KEPT, OVERLAP, WAITING_MAX, Hooks, Outbox, watch
 from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
 from orderbell.store.vault import Vault
@@ -326,3 +327,13 @@ async def test_turn_without_listeners_runs_the_same_statements(store: Store) -> 
             runs.append(asked)
     assert len(runs[0]) == len(runs[1]) > 0
     assert len(runs[2]) == len(runs[0]) + 1
+
+
+async def test_many_at_once_keep_to_the_most_that_a_tenant_may_have(store: Store) -> None:
+    """Webhooks that are made at the same moment must be counted, too."""
+    hooks = Hooks(store, TENANT)
+    for _ in range(HOOKS_MAX - 2):
+        await listen(store)
+    made = await asyncio.gather(*(hooks.add(URL, CHANGE_TYPES, "", NOW) for _ in range(6)))
+    assert sum(one is not None for one in made) == 2
+    assert len(await hooks.every()) == HOOKS_MAX

@@ -21,8 +21,8 @@ from orderbell.store.postgres import Store
 async def test_key_is_made_and_found(store: Store) -> None:
     """A key must open its tenant at once, and only its hash may be in the database."""
     ring = KeyRing(store.pool)
-    key = await create_key(store.pool, "acme", "the shop")
-    other = await create_key(store.pool, "other")
+    key = await create_key(store, "acme", "the shop")
+    other = await create_key(store, "other")
     assert len(key) == KEY_LENGTH
     assert key.startswith("ob_")
     assert [await ring.tenant_of(each) for each in (key, other, key)] == ["acme", "other", "acme"]
@@ -41,16 +41,16 @@ async def test_what_is_no_key(store: Store, key: str) -> None:
 
 async def test_keys_are_listed_and_revoked(store: Store) -> None:
     """Keys must be named by fingerprint, and only the tenant's own can be revoked, once."""
-    keys = [await create_key(store.pool, "acme", label) for label in ("a", "b")]
-    listed = await list_keys(store.pool, "acme")
+    keys = [await create_key(store, "acme", label) for label in ("a", "b")]
+    listed = await list_keys(store, "acme")
     assert [(key.label, key.fingerprint, key.revoked_at) for key in listed] == [
         ("a", fingerprint_of(keys[0]), None),
         ("b", fingerprint_of(keys[1]), None),
     ]
-    assert not await revoke_key(store.pool, "other", fingerprint_of(keys[0]))
-    assert await revoke_key(store.pool, "acme", fingerprint_of(keys[0]))
-    assert not await revoke_key(store.pool, "acme", fingerprint_of(keys[0]))
-    assert [key.revoked_at is None for key in await list_keys(store.pool, "acme")] == [False, True]
+    assert not await revoke_key(store, "other", fingerprint_of(keys[0]))
+    assert await revoke_key(store, "acme", fingerprint_of(keys[0]))
+    assert not await revoke_key(store, "acme", fingerprint_of(keys[0]))
+    assert [key.revoked_at is None for key in await list_keys(store, "acme")] == [False, True]
     assert [await KeyRing(store.pool).tenant_of(key) for key in keys] == [None, "acme"]
 
 
@@ -58,9 +58,9 @@ async def test_revoked_key_dies_within_ten_seconds(store: Store) -> None:
     """A key that is remembered must be looked up again in less than ten seconds."""
     now = 100.0
     ring = KeyRing(store.pool, lambda: now)
-    key = await create_key(store.pool, "acme")
+    key = await create_key(store, "acme")
     assert await ring.tenant_of(key) == "acme"
-    await revoke_key(store.pool, "acme", fingerprint_of(key))
+    await revoke_key(store, "acme", fingerprint_of(key))
     now += REMEMBERED_S - 0.1
     assert await ring.tenant_of(key) == "acme"
     now += 0.1
@@ -75,7 +75,7 @@ async def test_memory_of_keys_is_bounded(store: Store) -> None:
     ring._known = {
         number.to_bytes(32, "big"): (ApiCaller("acme", frozenset(), ""), 0.0) for number in range(REMEMBERED_MAX)
     }
-    await ring.tenant_of(await create_key(store.pool, "acme"))
+    await ring.tenant_of(await create_key(store, "acme"))
     assert len(ring._known) == 1
 
 
@@ -83,7 +83,7 @@ async def test_database_that_is_away(store: Store) -> None:
     """A key that is remembered must do without the database, any other must be told that it is away."""
     now = 100.0
     ring = KeyRing(store.pool, lambda: now)
-    key = await create_key(store.pool, "acme")
+    key = await create_key(store, "acme")
     assert await ring.tenant_of(key) == "acme"
     await store.pool.close()
     assert await ring.tenant_of(key) == "acme"

@@ -145,7 +145,7 @@ def _shelf() -> Shelf:
 def _door_routes(front: Front, more: Sequence[ControllerRouterHandler]) -> list[ControllerRouterHandler]:
     door, brands = open_door(front.store, front.settings, front.following.files, front.wall), Brands(front.store)
     inside = [
-        *switching_routes(door), *my_account_routes(door), *settings_routes(door, brands, front.store.pool),
+        *switching_routes(door), *my_account_routes(door), *settings_routes(door, brands, front.store),
         *trail_routes(door.trail), *more,
     ]  # fmt: skip
     return [*signing_in_routes(door, brands), signed_in(inside, door.visitor_of, front.settings.public_url)]

@@ -105,7 +105,7 @@ class Site:
 
     async def key(self, *scopes: str, tenant: str = "acme") -> dict[str, str]:
         """The header of another key."""
-        return {"authorization": f"Bearer {await create_key(self.store.pool, tenant, 'test', scopes)}"}
+        return {"authorization": f"Bearer {await create_key(self.store, tenant, 'test', scopes)}"}
 
     async def actions(self) -> list[tuple[str, str, str]]:
         """Who did what to what, the newest first."""
@@ -144,7 +144,7 @@ async def running_playbooks(store: Store, *, scopes: Collection[str] = SCOPES, f
     routes = [
         signed_in(pages, visitor_of), keyed(list(playbook_routes(desk, Preview)), KeyRing(store.pool).caller_of)
     ]  # fmt: skip
-    key = await create_key(store.pool, "acme", "all", scopes)
+    key = await create_key(store, "acme", "all", scopes)
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(create_site(routes, ready, hall)))
         stack.push_async_callback(trying.close)

@@ -146,7 +146,7 @@ async def test_no_page_links_to_where_its_address_says(store: Store, path: str) 
 async def test_texts_that_no_table_holds_find_nothing(store: Store) -> None:
     """U+0000 in ids and parameters must be answered as what does not exist."""
     async with running_front(store) as front:
-        key = await create_key(store.pool, "acme")
+        key = await create_key(store, "acme")
         headers = {"authorization": f"Bearer {key}"}
         for path in ("/v1/contacts/a%00b/explain", "/v1/contacts/ann/explain?topic=%00", "/v1/orders/a%00b/explain"):
             assert (await front.http.get(path, headers=headers)).status_code == 404, path
@@ -180,7 +180,7 @@ async def test_forms_that_are_none_are_refused(store: Store) -> None:
 async def test_every_answer_says_that_it_is_not_kept(store: Store) -> None:
     """Answers of the API, problems and redirects too must be kept by nobody and be taken for what they are."""
     async with running_front(store) as front:
-        key = await create_key(store.pool, "acme")
+        key = await create_key(store, "acme")
         for path in (
             "/v1/orders",
             "/v1/hooks",
@@ -206,7 +206,7 @@ async def test_numbers_and_moments_that_no_table_holds(store: Store) -> None:
         for way in ("role", "disable", "enable", "link", "sessions/x/end"):
             assert (await owner.post(f"/console/settings/users/{huge}/{way}", {"role": "owner"})).status_code == 404
         assert (await owner.get(f"/console/settings/users/{huge}")).status_code == 404
-        key = await create_key(store.pool, "acme")
+        key = await create_key(store, "acme")
         after = f"after={cursor_of(2**40, 0, '', '')}"
         for path in (
             f"/v1/orders?opened_from={early}", f"/v1/orders?opened_until={late}", f"/v1/messages?created_from={late}",

@@ -90,8 +90,8 @@ async def desk(store: Store) -> AsyncIterator[Desk]:
     """Open the site on a database."""
     ring = KeyRing(store.pool)
     keys = [
-        await create_key(store.pool, "acme"), await create_key(store.pool, "other"),
-        await create_key(store.pool, "acme", "", ["hooks:read"]),
+        await create_key(store, "acme"), await create_key(store, "other"),
+        await create_key(store, "acme", "", ["hooks:read"]),
     ]  # fmt: skip
 
     def now() -> datetime:

@@ -87,7 +87,7 @@ async def open_shop(store: Store) -> AsyncIterator[Shop]:
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(create_site([router], ready)))
         for name, tenant in (("http", "acme"), ("colleague", "acme"), ("other", "other")):
-            headers = {"authorization": f"Bearer {await create_key(store.pool, tenant)}"}
+            headers = {"authorization": f"Bearer {await create_key(store, tenant)}"}
             client = httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20)
             setattr(shop, name, await stack.enter_async_context(client))
         yield shop

@@ -30,11 +30,13 @@ from orderbell.store.postgres import Store
 from orderbell.store.tracking import Tracking
 from orderbell.web.rights import RIGHTS, ROLES, Visitor
 from tests.dispatch.rig import Scripted
-from tests.web.front_site import Browser, RunningFront, running_front
+from tests.web.front_site import PASSWORD, Browser, RunningFront, running_front
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CANARY: Final = "Canary"
 """Stands in everything that the other tenant wrote."""
+
+NEW_PASSWORD: Final = "a staple of another kind"
 
 PHONE: Final = "+8613877775252"
 TELLTALES: Final = (CANARY, "138****5252")  # the phone itself is sent as a parameter, and shown again
@@ -179,7 +181,7 @@ async def _ids_of(front: RunningFront) -> dict[str, str]:
     assert signed is not None
     hook = await Hooks(store, tenant).add("https://hooks.example/their", ["order.changed"], CANARY, now)
     assert hook is not None
-    key = await create_key(store.pool, tenant, CANARY)
+    key = await create_key(store, tenant, CANARY)
     await Brands(store).set(tenant, Brand(CANARY), now)
     await front.trail.write(tenant, f"user:{CANARY}", "thing.change", CANARY)
     await Activations(store, tenant).put_draft(Draft("retail", f"# {CANARY}\n", "", now, f"user:{CANARY}"), None)
@@ -271,7 +273,7 @@ async def test_no_key_reaches_another_tenant(store: Store) -> None:
     """A key must reach nothing of another tenant, and without the scope of a route get 403 `missing_scope`."""
     async with running_rig(store) as rig:
         before, wrong = await rig.snapshot("other"), []
-        whole = await create_key(store.pool, "acme")
+        whole = await create_key(store, "acme")
         for door in (door for door in rig.doors if door.keyed):
             status, text, _ = await rig.ask(door, Browser(rig.front.http, headers={}), whole)
             if status >= 500 or _leaks(text):
@@ -279,7 +281,7 @@ async def test_no_key_reaches_another_tenant(store: Store) -> None:
             if door.right and door.names_something and not 400 <= status < 500:
                 wrong.append((str(door), status, "another tenant's id"))
             if door.right:
-                other = await create_key(store.pool, "acme", "", set(SCOPES) - {door.right})
+                other = await create_key(store, "acme", "", set(SCOPES) - {door.right})
                 status, text, _ = await rig.ask(door, Browser(rig.front.http, headers={}), other)
                 if status != 403 or "missing_scope" not in text:
                     wrong.append((str(door), status, "has no scope"))
@@ -293,7 +295,7 @@ async def test_ids_lead_to_their_own_tenant(store: Store) -> None:
         browser = rig.front.browser()
         account = await rig.front.person("their-own", "owner", "other")
         browser.cookies["__Host-orderbell"] = await rig.front.sessions.open(account) or ""
-        key = await create_key(store.pool, "other")
+        key = await create_key(store, "other")
         lost = []
         for door in rig.doors:
             if (
@@ -332,11 +334,34 @@ async def test_looking_changes_nothing(store: Store) -> None:
         account = await rig.front.person("their-own", "owner", "other")
         browser = rig.front.browser()
         browser.cookies["__Host-orderbell"] = await rig.front.sessions.open(account) or ""
-        key, before = await create_key(store.pool, "other"), await rig.snapshot("other")
+        key, before = await create_key(store, "other"), await rig.snapshot("other")
         for door in rig.doors:
             if door.method in SAFE:
                 await rig.ask(door, browser, key)
                 assert await rig.snapshot("other") == before, str(door)
+
+
+async def test_nothing_changes_without_its_line_in_the_trail(store: Store) -> None:
+    """Whatever cannot be written into the trail must not be done either."""
+    async with running_rig(store) as rig:
+        account = await rig.front.person("their-own", "owner", "other")
+        browser = rig.front.browser()
+        browser.cookies["__Host-orderbell"] = await rig.front.sessions.open(account) or ""
+        key = await create_key(store, "other")
+        rig.ids |= {
+            "no": "THEIRS-1", "id": rig.ids["contact"], "role": "agent", "label": "till", "scope": "orders:read",
+            "url": "https://hooks.example/new", "current": PASSWORD, "password": NEW_PASSWORD, "again": NEW_PASSWORD,
+            "language": "en", "body": "extends: retail\n", "color": "#123456",
+        }  # fmt: skip
+        await store.pool.execute("ALTER TABLE trail ADD CONSTRAINT full_up CHECK (false) NOT VALID")
+        before, refused = await rig.snapshot("other"), []
+        for door in (door for door in rig.doors if door.method not in SAFE):
+            status, _, _ = await rig.ask(door, browser, key)
+            if status >= 500:
+                refused.append(str(door))
+                assert await rig.snapshot("other") == before, str(door)
+            before = await rig.snapshot("other")
+        assert len(refused) >= 20, refused
 
 
 def test_roles_grow() -> None:
@@ -354,7 +379,7 @@ def test_roles_grow() -> None:
 
 async def test_keys_of_before_keep_what_they_could(store: Store) -> None:
     """A key that was made before there were scopes must have all of them."""
-    key = await create_key(store.pool, "acme")
+    key = await create_key(store, "acme")
     await store.pool.execute("UPDATE api_key SET scopes = DEFAULT")
     caller = await KeyRing(store.pool).caller_of(key)
     assert caller is not None

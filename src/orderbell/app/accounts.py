@@ -17,12 +17,9 @@ from orderbell.store.postgres import Store
 from orderbell.store.sessions import Sessions
 from orderbell.store.tenants import add_tenant
 from orderbell.store.throttle import Throttle
-from orderbell.store.trail import Trail
+from orderbell.store.trail import SYSTEM, Trail
 from orderbell.web.account.door import Door
 from orderbell.web.account.passwords import Passwords, breached_in
-
-ACTOR = "system"
-"""How the trail names whoever has the command line."""
 
 
 def open_door(store: Store, settings: Settings, shelf_of: Callable[[str], Shelf], now: Clock = system_clock) -> Door:
@@ -80,12 +77,13 @@ class Clerk:
         """
         if tenant not in await self._accounts.all_tenants():
             await add_tenant(self._store.pool, tenant, load_shelf(self._settings.playbooks_dir))
-        await self._trail.write(tenant, ACTOR, "user.invite", name, {"role": role})
-        found = await self._accounts.find(name)
-        if found is not None:
-            await self._accounts.join(tenant, found.account, role, self._now())
-            return ""
-        return await self._link(await self._accounts.add(tenant, name, role, self._now()), lasts)
+        async with self._trail.together():
+            await self._trail.write(tenant, SYSTEM, "user.invite", name, {"role": role})
+            found = await self._accounts.find(name)
+            if found is not None:
+                await self._accounts.join(tenant, found.account, role, self._now())
+                return ""
+            return await self._link(await self._accounts.add(tenant, name, role, self._now()), lasts)
 
     async def list(self) -> list[Listed]:
         """All accounts of the installation."""
@@ -98,9 +96,10 @@ class Clerk:
             AccountRefused: There is no such account in the tenant, or it is the last owner.
         """
         found = await self._find(name)
-        if not await self._accounts.set_role(tenant, found.account, role):
-            raise AccountRefused("unknown", f"{name} does not work for {tenant}; `orderbell account add` lets them")
-        await self._trail.write(tenant, ACTOR, "user.role", found.name, {"role": role})
+        async with self._trail.together():
+            if not await self._accounts.set_role(tenant, found.account, role):
+                raise AccountRefused("unknown", f"{name} does not work for {tenant}; `orderbell account add` lets them")
+            await self._trail.write(tenant, SYSTEM, "user.role", found.name, {"role": role})
 
     async def set_disabled(self, name: str, *, disabled: bool) -> None:
         """End an account everywhere, or let it in again.
@@ -109,8 +108,9 @@ class Clerk:
             AccountRefused: There is no such account.
         """
         found = await self._find(name)
-        await self._accounts.set_disabled(found.account, self._now() if disabled else None)
-        await self._tell_all(found, "user.disable" if disabled else "user.enable")
+        async with self._trail.together():
+            await self._accounts.set_disabled(found.account, self._now() if disabled else None)
+            await self._tell_all(found, "user.disable" if disabled else "user.enable")
 
     async def link(self, name: str, lasts: timedelta, *, reset: bool = False) -> str:
         """Make a link that signs somebody in once; a `reset` first takes password, second step and sessions away.
@@ -123,11 +123,12 @@ class Clerk:
             raise AccountRefused(
                 "unknown", f"{name} is disabled; `orderbell account disable --undo` lets them in again"
             )
-        if reset:
-            await self._accounts.set_password(found.account, "")
-            await self._accounts.set_two_step(found.account, None)
-        await self._tell_all(found, "user.reset" if reset else "user.link")
-        return await self._link(found.account, lasts)
+        async with self._trail.together():
+            if reset:
+                await self._accounts.set_password(found.account, "")
+                await self._accounts.set_two_step(found.account, None)
+            await self._tell_all(found, "user.reset" if reset else "user.link")
+            return await self._link(found.account, lasts)
 
     async def _find(self, name: str) -> Account:
         found = await self._accounts.find(name)
@@ -141,7 +142,7 @@ class Clerk:
 
     async def _tell_all(self, account: Account, action: str) -> None:
         for tenant in await self._accounts.tenants_of(account.account):
-            await self._trail.write(tenant, ACTOR, action, account.name)
+            await self._trail.write(tenant, SYSTEM, action, account.name)
 
 
 class Shown(Struct, frozen=True):

@@ -168,16 +168,17 @@ class Desk:
             await activations.keep(version_of(counting, "", now))
         from_files = filed.version if filed is not None else ""
         try:
-            done = await activations.activate(
-                version, expected=expected, from_files=from_files, follow=version.version == from_files, at=now,
-                actor=actor,
-            )  # fmt: skip
+            async with self._trail.together():
+                done = await activations.activate(
+                    version, expected=expected, from_files=from_files, follow=version.version == from_files, at=now,
+                    actor=actor,
+                )  # fmt: skip
+                if done is not None:
+                    detail = {"from": expected, "to": version.version, "number": done.number}
+                    await self._trail.write(tenant, actor, "playbook.activate", name, detail)
         except VersionChanged as changed:
             return Refusal("changed", detail=changed.current)
         await self._following.refresh()
-        if done is not None:
-            detail = {"from": expected, "to": version.version, "number": done.number}
-            await self._trail.write(tenant, actor, "playbook.activate", name, detail)
         return done
 
     async def _aside(self, work: Callable[[], Made]) -> Made:

@@ -29,6 +29,7 @@ from orderbell.web.guest.desk import GuestDesk
 from orderbell.web.guest.look_up import look_up_routes
 from orderbell.web.guest.short_links import short_link_routes
 from orderbell.web.guest.tracking import tracking_routes
+from orderbell.web.guest.unsubscribe import unsubscribe_routes
 from orderbell.web.live import Live
 
 FORGET_EVERY_S: Final = 3600.0
@@ -54,12 +55,13 @@ class CustomerPages:
             tracking, partial(People, store), shelf_of, Brands(store).brand_of, submit, Throttle(store, now), self.live,
             now, settings.public_url, settings.trusted_hops,
         )  # fmt: skip
-        self._trail, self._now = Trail(store, now), now
+        self._trail, self._now, self._key_of = Trail(store, now), now, store.vault.index_key
 
     def routes(self, tenants: Callable[[], Collection[str]]) -> list[ControllerRouterHandler]:
         """The pages: anybody may ask for them."""
         return [
             *tracking_routes(self.desk), *look_up_routes(self.desk, tenants), *short_link_routes(self.desk, self.links),
+            *unsubscribe_routes(self.desk, self._key_of),
         ]  # fmt: skip
 
     def api(self) -> list[ControllerRouterHandler]:

@@ -28,7 +28,6 @@ from orderbell.insight.words import read_words
 from orderbell.settings import Settings
 from orderbell.sources.events import events_route
 from orderbell.sources.replies import replies_route
-from orderbell.sources.unsubscribe import unsubscribe_route
 from orderbell.store.brand import Brands
 from orderbell.store.hooks import Hooks
 from orderbell.store.idempotency import KnownAnswers
@@ -174,7 +173,6 @@ def front_routes(front: Front) -> list[ControllerRouterHandler]:
     door = open_door(front.store, front.settings, front.following.files, front.wall)
     return [
         events_route(front.submit, ring.tenant_of, front.now, busy=IntakeBusy),
-        unsubscribe_route(front.people_of, front.store.vault.index_key, front.now),
         _guarded(front, ring, _api(front)),
         *_public(front, door),
         signed_in(_console(front, door), door.visitor_of, front.settings.public_url),
@@ -222,7 +220,7 @@ def _console(front: Front, door: Door) -> list[ControllerRouterHandler]:
         *console_routes(front.console_desk(), front.feed),
         *switching_routes(door),
         *my_account_routes(door),
-        *settings_routes(door, Brands(front.store), front.store.pool),
+        *settings_routes(door, Brands(front.store), front.store),
         *trail_routes(door.trail),
         *webhook_pages(front.hook_desk),
         *playbook_pages(front.desk),

@@ -38,7 +38,6 @@ from orderbell.sandbox.server import running
 from orderbell.serving import bind, serving
 from orderbell.settings import Settings
 from orderbell.sources.callbacks import Caller, callbacks_route
-from orderbell.sources.unsubscribe import unsubscribe_token
 from orderbell.store import embedded
 from orderbell.store.hooks import watch as watch_hooks
 from orderbell.store.idempotency import forget_answers
@@ -51,6 +50,7 @@ from orderbell.store.pulse import Rollup
 from orderbell.store.sharing import SharedByAll
 from orderbell.store.templates import Templates
 from orderbell.store.tenants import add_tenant
+from orderbell.store.unsubscribe import unsubscribe_token
 from orderbell.web.console.live import Feed
 from orderbell.web.metrics import Metrics, counted, metrics_routes
 from orderbell.web.site import create_site
@@ -87,7 +87,7 @@ class Platform:
         """Add a tenant, known from now on, and make an API key for it; the key is shown only here."""
         await add_tenant(self.store.pool, tenant, shelf or self.shelf)
         self.following.add(tenant, shelf)
-        return await create_key(self.store.pool, tenant)
+        return await create_key(self.store, tenant)
 
 
 @asynccontextmanager

@@ -54,6 +54,7 @@ SELECT {_HOOK}, (SELECT count(*) FROM (
 FROM hook h WHERE tenant = $1 AND state <> 'removed' AND ($2::bytea IS NULL OR hook_id = $2)
 ORDER BY created_at, hook_id
 """
+_ONE_BY_ONE = "SELECT pg_advisory_xact_lock(hashtextextended($1, 8))"
 _ADD = f"""
 INSERT INTO hook (tenant, hook_id, url, label, types, secret, created_at, updated_at)
 SELECT $1, $2, $3, $4, $5::text[], $6, $7, $7
@@ -248,8 +249,10 @@ class Hooks:
         hook_id, secret = derive_id(now, os.urandom(16).hex()), _new_secret()
         sealed = self._seal(hook_id, secret)
         row = (self._tenant, hook_id, url, label, list(types), sealed, now)
-        if not await self._execute(_ADD, *row):
-            return None
+        async with self._store.connection() as connection, connection.transaction():
+            await connection.execute(_ONE_BY_ONE, self._tenant)  # so that those of others are counted
+            if await connection.execute(_ADD, *row) == "INSERT 0 0":
+                return None
         await watch(self._store)
         hook = await self.find(hook_id)
         assert hook is not None  # noqa: S101 - just added

@@ -15,7 +15,7 @@ import asyncpg
 from msgspec import Struct
 
 from orderbell.errors import DatabaseUnavailable, ScopeMissing
-from orderbell.store.postgres import BREAKS
+from orderbell.store.postgres import BREAKS, Store
 
 PREFIX: Final = "ob_"
 KEY_LENGTH: Final = len(PREFIX) + 43  # 32 bytes in url-safe base64
@@ -90,7 +90,7 @@ def fingerprint_of(key: str) -> str:
     return _digest(key).hex()[:_FINGERPRINT_LENGTH]
 
 
-async def create_key(pool: Pool, tenant: str, label: str = "", scopes: Collection[str] = SCOPES) -> str:
+async def create_key(store: Store, tenant: str, label: str = "", scopes: Collection[str] = SCOPES) -> str:
     """Make a key for a tenant, who is added when new; the only time that the key itself is seen.
 
     Raises:
@@ -99,19 +99,22 @@ async def create_key(pool: Pool, tenant: str, label: str = "", scopes: Collectio
     if unknown := set(scopes) - set(SCOPES):
         raise ValueError(f"no scope of a key: {', '.join(sorted(unknown))}")
     key = PREFIX + secrets.token_urlsafe(32)
-    async with pool.acquire() as connection, connection.transaction():
+    async with store.connection() as connection, connection.transaction():
         await connection.execute(_ADD_TENANT, tenant)
         await connection.execute(_ADD, tenant, _digest(key), label, sorted(scopes))
     return key
 
 
-async def revoke_key(pool: Pool, tenant: str, fingerprint: str) -> bool:
+async def revoke_key(store: Store, tenant: str, fingerprint: str) -> bool:
     """Revoke the key with this fingerprint; False when the tenant has none, or it was revoked before."""
-    return bool(await pool.fetch(_REVOKE, tenant, fingerprint))
+    async with store.connection() as connection:
+        return bool(await connection.fetch(_REVOKE, tenant, fingerprint))
 
 
-async def list_keys(pool: Pool, tenant: str) -> list[ApiKey]:
+async def list_keys(store: Store, tenant: str) -> list[ApiKey]:
     """List the keys of a tenant, the oldest first, the revoked among them."""
+    async with store.connection() as connection:
+        rows = await connection.fetch(_LIST, tenant)
     return [
         ApiKey(
             row["tenant"],
@@ -121,7 +124,7 @@ async def list_keys(pool: Pool, tenant: str) -> list[ApiKey]:
             row["revoked_at"],
             tuple(row["scopes"]),
         )
-        for row in await pool.fetch(_LIST, tenant)
+        for row in rows
     ]
 
 

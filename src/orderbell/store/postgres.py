@@ -9,8 +9,9 @@ the event keys, and answers `duplicate` for events that the first try took after
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -63,6 +64,9 @@ BREAKS = (
 Shelves: TypeAlias = Mapping[str, Shelf]
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Result = TypeVar("Result")
+
+_shared: ContextVar["tuple[Store, asyncio.Task[Any] | None, Connection] | None"] = ContextVar("_shared", default=None)
+"""The connection that the calls of one task share, with the store and the task that they must be of."""
 
 
 class _MonthsMissing(Exception):
@@ -152,11 +156,28 @@ class Store:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection for reads and changes of single rows; DatabaseUnavailable when it breaks."""
+        shared = _shared.get()
         try:
-            async with self.pool.acquire() as connection:
-                yield connection
+            if shared is not None and shared[:2] == (self, asyncio.current_task()):
+                yield shared[2]
+            else:
+                async with self.pool.acquire() as connection:
+                    yield connection
         except BREAKS as problem:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {problem}") from problem
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Make one transaction of all that this task does over `connection` meanwhile: all of it counts, or nothing.
+
+        Turns keep transactions of their own; tasks that are begun meanwhile have nothing to do with it.
+        """
+        async with self.connection() as connection, connection.transaction():
+            token = _shared.set((self, asyncio.current_task(), connection))
+            try:
+                yield
+            finally:
+                _shared.reset(token)
 
     async def _create(self, months: set[Month]) -> None:
         if months:

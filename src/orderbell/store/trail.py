@@ -1,6 +1,7 @@
 """The trail: who changed what and when, one line for each change, never changed afterwards."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ from orderbell.store.postgres import Store
 
 PAGE_MAX: Final = 500
 DETAIL_LENGTH_MAX: Final = 4000
+SYSTEM: Final = "system"
+"""The actor of what is done at the command line."""
+
 _TEXT_LENGTH_MAX: Final = 300
 _LAST: Final = 2**63 - 1
 
@@ -47,6 +51,13 @@ class Trail:
 
     def __init__(self, store: Store, now: Callable[[], datetime] = _wall_clock) -> None:
         self._store, self._now = store, now
+
+    def together(self) -> AbstractAsyncContextManager[None]:
+        """Make one transaction of a change and its line: `async with trail.together(): change; await trail.write(…)`.
+
+        When one of them fails, neither is there (`Store.together`).
+        """
+        return self._store.together()
 
     async def write(
         self,

@@ -5,7 +5,7 @@ something inside (`orderbell.channels.guarded`). A secret is shown once, when it
 address only, for its path may hold a secret.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -91,10 +91,11 @@ class HookDesk:
         """Make a webhook; gives it and its secret, which is shown only here. Raises HookRefused."""
         url, types, label = wanted.url or "", tuple(dict.fromkeys(wanted.types or CHANGE_TYPES)), wanted.label or ""
         await self._check(Wanted(url, types, label))
-        made = await self._hooks_of(who.tenant).add(url, types, label, self._now())
-        if made is None:
-            raise HookRefused("too_many", "", f"there are {HOOKS_MAX} webhooks already; remove one first")
-        await self._note(who, "hook.make", made[0], {"types": types})
+        async with self._trail.together():
+            made = await self._hooks_of(who.tenant).add(url, types, label, self._now())
+            if made is None:
+                raise HookRefused("too_many", "", f"there are {HOOKS_MAX} webhooks already; remove one first")
+            await self._note(who, "hook.make", made[0], {"types": types})
         return made
 
     async def change(self, who: Who, name: str, wanted: Wanted) -> Hook:
@@ -102,13 +103,15 @@ class HookDesk:
         hook = await self.find(who.tenant, name)
         await self._check(wanted)
         types = None if wanted.types is None else tuple(dict.fromkeys(wanted.types))
-        changed = await self._hooks_of(who.tenant).change(
-            hook.id, self._now(), url=wanted.url, label=wanted.label, types=types, on=wanted.on
-        )
-        if changed is None:
-            raise HookUnknown
         given = {"types": types, "on": wanted.on, "moved": None if wanted.url in {None, hook.url} else True}
-        await self._note(who, "hook.change", changed, {key: value for key, value in given.items() if value is not None})
+        told = {key: value for key, value in given.items() if value is not None}
+        async with self._trail.together():
+            changed = await self._hooks_of(who.tenant).change(
+                hook.id, self._now(), url=wanted.url, label=wanted.label, types=types, on=wanted.on
+            )
+            if changed is None:
+                raise HookUnknown
+            await self._note(who, "hook.change", changed, told)
         return changed
 
     async def rotate(self, who: Who, name: str, overlap: timedelta = OVERLAP) -> tuple[Hook, str]:
@@ -116,27 +119,30 @@ class HookDesk:
         if not timedelta() <= overlap <= OVERLAP_MAX:
             raise HookRefused("wrong_value", "overlap_s", f"overlap_s: write 0 to {int(OVERLAP_MAX.total_seconds())}")
         hook = await self.find(who.tenant, name)
-        secret = await self._hooks_of(who.tenant).rotate(hook.id, self._now(), overlap)
-        if secret is None:
-            raise HookUnknown
-        hook = await self.find(who.tenant, name)
-        await self._note(who, "hook.rotate", hook, {"overlap_s": int(overlap.total_seconds())})
+        async with self._trail.together():
+            secret = await self._hooks_of(who.tenant).rotate(hook.id, self._now(), overlap)
+            if secret is None:
+                raise HookUnknown
+            hook = await self.find(who.tenant, name)
+            await self._note(who, "hook.rotate", hook, {"overlap_s": int(overlap.total_seconds())})
         return hook, secret
 
     async def remove(self, who: Who, name: str) -> None:
         """Remove a webhook with all that waits for it; raises HookUnknown."""
         hook = await self.find(who.tenant, name)
-        if not await self._hooks_of(who.tenant).remove(hook.id, self._now()):
-            raise HookUnknown
-        await self._note(who, "hook.remove", hook, {})
+        async with self._trail.together():
+            if not await self._hooks_of(who.tenant).remove(hook.id, self._now()):
+                raise HookUnknown
+            await self._note(who, "hook.remove", hook, {})
 
     async def ping(self, who: Who, name: str) -> bytes:
         """Have a webhook of type `ping` sent; gives its id. Raises HookUnknown, and HookRefused where it is off."""
         hook = await self.find(who.tenant, name)
-        sent = await self._hooks_of(who.tenant).ping(hook.id, self._now())
-        if sent is None:
-            raise HookRefused("hook_off", "", "the webhook is off; turn it on first")
-        await self._note(who, "hook.ping", hook, {})
+        async with self._trail.together():
+            sent = await self._hooks_of(who.tenant).ping(hook.id, self._now())
+            if sent is None:
+                raise HookRefused("hook_off", "", "the webhook is off; turn it on first")
+            await self._note(who, "hook.ping", hook, {})
         return sent
 
     async def retry(self, who: Who, name: str, delivery: str) -> None:
@@ -144,9 +150,10 @@ class HookDesk:
         hook = await self.find(who.tenant, name)
         if hook.state != "on":
             raise HookRefused("hook_off", "", "the webhook is off; turn it on first")
-        if not await self._hooks_of(who.tenant).retry(hook.id, _read_id(delivery), self._now()):
-            raise HookUnknown
-        await self._note(who, "hook.retry", hook, {"delivery": delivery})
+        async with self._trail.together():
+            if not await self._hooks_of(who.tenant).retry(hook.id, _read_id(delivery), self._now()):
+                raise HookUnknown
+            await self._note(who, "hook.retry", hook, {"delivery": delivery})
 
     async def _check(self, wanted: Wanted) -> None:
         if wanted.label is not None and (len(wanted.label) > LABEL_LENGTH_MAX or not _is_plain(wanted.label)):
@@ -163,8 +170,8 @@ class HookDesk:
             if why := await self._examine(wanted.url):
                 raise HookRefused("bad_address", "url", f"url: {why}")
 
-    async def _note(self, who: Who, action: str, hook: Hook, detail: dict[str, object]) -> None:
-        told = {"host": host_of(hook.url), "label": hook.label} | detail
+    async def _note(self, who: Who, action: str, hook: Hook, detail: Mapping[str, object]) -> None:
+        told = {"host": host_of(hook.url), "label": hook.label, **detail}
         await self._trail.write(who.tenant, who.actor, action, hook.id.hex(), told)
 
 

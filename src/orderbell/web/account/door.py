@@ -113,14 +113,15 @@ class Door(Struct, frozen=True):
         old = request.cookies.get(COOKIE, "")
         if old:
             await self.sessions.end(old)  # what stood in the browser before must not be signed in now
-        token = await self.sessions.open(
-            account, tenant=tenant, label=label_of(request.headers.get("user-agent", "")),
-            address=self.address_of(request),
-        )  # fmt: skip
-        visitor = await self.visitor_of(token) if token is not None else None
-        if visitor is None:
-            return None
-        await self.trail.write(visitor.tenant, visitor.actor, "session.open", visitor.name, {"by": how})
+        async with self.trail.together():
+            token = await self.sessions.open(
+                account, tenant=tenant, label=label_of(request.headers.get("user-agent", "")),
+                address=self.address_of(request),
+            )  # fmt: skip
+            visitor = await self.visitor_of(token) if token is not None else None
+            if visitor is None:
+                return None
+            await self.trail.write(visitor.tenant, visitor.actor, "session.open", visitor.name, {"by": how})
         return token
 
     async def _take(self, name: str, device: str, address: str) -> int:

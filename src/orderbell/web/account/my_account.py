@@ -58,9 +58,10 @@ def _page_routes(door: Door) -> Sequence[ControllerRouterHandler]:
 
     @post(f"{HERE}/sessions/{{session:str}}/end", opt=_OWN)
     async def end_session(visitor: Me, session: FromPath[str]) -> Response[Any]:
-        if not await door.sessions.end_named(visitor.account, session):
-            say_no(404, "unknown_session", "No such session", "there is no session of this name")
-        await door.trail.write(visitor.tenant, visitor.actor, "session.end", visitor.name, {"session": session})
+        async with door.trail.together():
+            if not await door.sessions.end_named(visitor.account, session):
+                say_no(404, "unknown_session", "No such session", "there is no session of this name")
+            await door.trail.write(visitor.tenant, visitor.actor, "session.end", visitor.name, {"session": session})
         return go_to(f"{HERE}?done=ended")
 
     return [show_settings, show_account, choose_language, end_session]
@@ -78,8 +79,10 @@ def _password_routes(door: Door) -> Sequence[ControllerRouterHandler]:
             wrong = {"again": "settings.not_the_same"}
         if wrong:
             return await _show(door, request, visitor, 422, wrong=wrong)
-        await door.accounts.set_password(visitor.account, await door.passwords.hash(new))
-        await door.trail.write(visitor.tenant, visitor.actor, "account.password", visitor.name)
+        hashed = await door.passwords.hash(new)
+        async with door.trail.together():
+            await door.accounts.set_password(visitor.account, hashed)
+            await door.trail.write(visitor.tenant, visitor.actor, "account.password", visitor.name)
         return await _go_on(door, request, visitor, "password")
 
     return [change_password]
@@ -110,8 +113,9 @@ def _two_step_routes(door: Door) -> Sequence[ControllerRouterHandler]:
             wrong = {"code": "settings.wrong_code"}
         if wrong or step is None:
             return await show(request, visitor, secret, 422, wrong)
-        await door.accounts.set_two_step(visitor.account, secret, step)
-        await door.trail.write(visitor.tenant, visitor.actor, "account.two_step_on", visitor.name)
+        async with door.trail.together():
+            await door.accounts.set_two_step(visitor.account, secret, step)
+            await door.trail.write(visitor.tenant, visitor.actor, "account.two_step_on", visitor.name)
         return await _go_on(door, request, visitor, "two_step_on")
 
     @post(f"{HERE}/two-step/off", opt=_OWN)
@@ -120,8 +124,9 @@ def _two_step_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         wrong = await _wrong_password(door, visitor, form.raw("current"), "off")
         if wrong:
             return await _show(door, request, visitor, 422, wrong=wrong)
-        await door.accounts.set_two_step(visitor.account, None, keep=hash_of(request.cookies.get(COOKIE, "")))
-        await door.trail.write(visitor.tenant, visitor.actor, "account.two_step_off", visitor.name)
+        async with door.trail.together():
+            await door.accounts.set_two_step(visitor.account, None, keep=hash_of(request.cookies.get(COOKIE, "")))
+            await door.trail.write(visitor.tenant, visitor.actor, "account.two_step_off", visitor.name)
         return go_to(f"{HERE}?done=two_step_off")
 
     return [show_two_step, turn_on, turn_off]

@@ -96,10 +96,11 @@ def _sign_in_routes(door: Door) -> Sequence[ControllerRouterHandler]:
     async def sign_out(request: Ask) -> Response[Any]:
         token = request.cookies.get(COOKIE, "")
         visitor = await door.visitor_of(token) if token else None
-        if visitor is not None:
-            await door.trail.write(visitor.tenant, visitor.actor, "session.end", visitor.name)
-        if token:
-            await door.sessions.end(token)
+        async with door.trail.together():
+            if visitor is not None:
+                await door.trail.write(visitor.tenant, visitor.actor, "session.end", visitor.name)
+            if token:
+                await door.sessions.end(token)
         return go_to("/sign-in", session_cookie(""))
 
     return [show_sign_in, sign_in, sign_out]
@@ -189,11 +190,12 @@ async def _make_owner(door: Door, name: str, hashed: str, shop: str) -> int:
     if not tenants:
         tenants = [_tenant_name(shop)]
         await door.open_shop(tenants[0])
-    account = await door.accounts.add(tenants[0], name, "owner", door.now(), password=hashed)
-    for tenant in tenants[1:]:
-        await door.accounts.join(tenant, account, "owner", door.now())
-    for tenant in tenants:
-        await door.trail.write(tenant, f"user:{name}", "account.setup", name, {"role": "owner"})
+    async with door.trail.together():
+        account = await door.accounts.add(tenants[0], name, "owner", door.now(), password=hashed)
+        for tenant in tenants[1:]:
+            await door.accounts.join(tenant, account, "owner", door.now())
+        for tenant in tenants:
+            await door.trail.write(tenant, f"user:{name}", "account.setup", name, {"role": "owner"})
     return account
 
 

@@ -64,10 +64,11 @@ def link_routes(
     ) -> PageLink:
         """The address for one person in an order; it stays the same, and whoever has it may see the page."""
         known = is_order_no(order_no) and len(role) <= ROLE_LENGTH_MAX and role.isprintable()
-        url = await link_of(tenant, order_no, role) if known else ""
-        if not url:
-            say_no(404, "unknown_order", "No such order", "there is no order of this number with such a role")
-        await trail.write(tenant, caller.actor, "link.make", order_no, {"role": role} if role else {})
+        async with trail.together():
+            url = await link_of(tenant, order_no, role) if known else ""
+            if not url:
+                say_no(404, "unknown_order", "No such order", "there is no order of this number with such a role")
+            await trail.write(tenant, caller.actor, "link.make", order_no, {"role": role} if role else {})
         return PageLink(url if "://" in url else str(request.base_url).rstrip("/") + url)
 
     @get(

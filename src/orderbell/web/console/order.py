@@ -92,10 +92,11 @@ def _customer_page_route(desk: Desk) -> list[ControllerRouterHandler]:
     async def open_customer_page(request: Request[Any, Any, Any], visitor: NamedDependency[Visitor]) -> Response[str]:
         form = await read_form(request)
         order_no = form.raw("no")
-        where = await desk.page_of(visitor.tenant, order_no, "") if desk.page_of and is_order_no(order_no) else ""
-        if not where:
-            raise nothing_here("unknown_order", "there is no order of this number")
-        await desk.trail.write(visitor.tenant, visitor.actor, "link.make", order_no)
+        async with desk.trail.together():
+            where = await desk.page_of(visitor.tenant, order_no, "") if desk.page_of and is_order_no(order_no) else ""
+            if not where:
+                raise nothing_here("unknown_order", "there is no order of this number")
+            await desk.trail.write(visitor.tenant, visitor.actor, "link.make", order_no)
         return Response("", status_code=303, headers={"Location": where, "Cache-Control": "no-store"})
 
     return [open_customer_page]

@@ -97,10 +97,11 @@ def people_pages(desk: Desk) -> list[ControllerRouterHandler]:
         if isinstance(change, Refusal) or refusal is not None:
             return await _page(desk, view, visitor, name, refusal, form)
         at, region = desk.now(), region_of(shelf)
-        changed = await people.change(name, lambda old: apply_change(old, change, at, region), at, SOURCE)
-        if changed is not None and changed != contact:
-            detail = {"fields": _changed_fields(contact, changed)}
-            await desk.trail.write(visitor.tenant, visitor.actor, "person.wishes", f"contact:{name}", detail)
+        async with desk.trail.together():
+            changed = await people.change(name, lambda old: apply_change(old, change, at, region), at, SOURCE)
+            if changed is not None and changed != contact:
+                detail = {"fields": _changed_fields(contact, changed)}
+                await desk.trail.write(visitor.tenant, visitor.actor, "person.wishes", f"contact:{name}", detail)
         where = person_url(name) + ("&" if "?" in person_url(name) else "?") + "saved=1"
         return Response("", status_code=303, headers={"Location": where, "Cache-Control": "no-store"})
 

@@ -15,7 +15,8 @@ from litestar.types import ControllerRouterHandler
 from orderbell.errors import AccountRefused
 from orderbell.store.accounts import ROLE_NAMES, Member, Role
 from orderbell.store.brand import Brand, Brands, wrong_fields
-from orderbell.store.keys import SCOPES, Pool, create_key, fingerprint_of, list_keys, revoke_key
+from orderbell.store.keys import SCOPES, create_key, fingerprint_of, list_keys, revoke_key
+from orderbell.store.postgres import Store
 from orderbell.web.access import say_no
 from orderbell.web.account.door import Door, go_to
 from orderbell.web.forms import read_form
@@ -38,9 +39,9 @@ Ask = Request[Any, Any, Any]
 Me = NamedDependency[Visitor]
 
 
-def settings_routes(door: Door, brands: Brands, pool: Pool) -> Sequence[ControllerRouterHandler]:
+def settings_routes(door: Door, brands: Brands, store: Store) -> Sequence[ControllerRouterHandler]:
     """Make the routes; they go under `signed_in`."""
-    return [*_list_routes(door), *_member_routes(door), *_key_routes(door, pool), *_brand_routes(door, brands)]
+    return [*_list_routes(door), *_member_routes(door), *_key_routes(door, store), *_brand_routes(door, brands)]
 
 
 def _list_routes(door: Door) -> Sequence[ControllerRouterHandler]:
@@ -58,10 +59,11 @@ def _list_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         form = await read_form(request)
         name, role = form.text("name"), _role(form.text("role"))
         try:
-            account = await door.accounts.add(visitor.tenant, name, role, door.now())
+            async with door.trail.together():
+                account = await door.accounts.add(visitor.tenant, name, role, door.now())
+                await door.trail.write(visitor.tenant, visitor.actor, "user.invite", name, {"role": role})
         except AccountRefused as refused:
             return await show(request, visitor, 422, wrong=f"signin.{refused.reason}", who=name)
-        await door.trail.write(visitor.tenant, visitor.actor, "user.invite", name, {"role": role})
         return await show(request, visitor, link=await _link(door, request, account), who=name)
 
     return [show_users, invite]
@@ -86,11 +88,12 @@ def _member_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         member = await member_of(visitor, account)
         role = _role((await read_form(request)).text("role"))
         try:
-            await door.accounts.set_role(visitor.tenant, account, role)
+            async with door.trail.together():
+                await door.accounts.set_role(visitor.tenant, account, role)
+                detail = {"role": role, "before": member.role}
+                await door.trail.write(visitor.tenant, visitor.actor, "user.role", member.name, detail)
         except AccountRefused as refused:
             return await show(request, visitor, member, 422, wrong=f"settings.{refused.reason}")
-        detail = {"role": role, "before": member.role}
-        await door.trail.write(visitor.tenant, visitor.actor, "user.role", member.name, detail)
         return go_to(f"{USERS}/{account}")
 
     @post([f"{USERS}/{{account:int}}/disable", f"{USERS}/{{account:int}}/enable"], opt=_USERS_WRITE)
@@ -98,11 +101,12 @@ def _member_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         member = await member_of(visitor, account)
         disable = request.scope["path"].endswith("/disable")
         try:
-            await door.accounts.set_member_disabled(visitor.tenant, account, door.now() if disable else None)
+            async with door.trail.together():
+                await door.accounts.set_member_disabled(visitor.tenant, account, door.now() if disable else None)
+                action = "user.disable" if disable else "user.enable"
+                await door.trail.write(visitor.tenant, visitor.actor, action, member.name)
         except AccountRefused as refused:
             return await show(request, visitor, member, 422, wrong=f"settings.{refused.reason}")
-        action = "user.disable" if disable else "user.enable"
-        await door.trail.write(visitor.tenant, visitor.actor, action, member.name)
         return go_to(f"{USERS}/{account}")
 
     @post(f"{USERS}/{{account:int}}/link", opt=_USERS_WRITE, status_code=200)
@@ -111,23 +115,26 @@ def _member_routes(door: Door) -> Sequence[ControllerRouterHandler]:
         if not member.only_here or member.disabled_at is not None:
             # whoever works for other shops as well would be let into those, too
             return await show(request, visitor, member, 422, wrong="settings.no_link")
-        await door.trail.write(visitor.tenant, visitor.actor, "user.link", member.name)
-        return await show(request, visitor, member, link=await _link(door, request, account))
+        async with door.trail.together():
+            await door.trail.write(visitor.tenant, visitor.actor, "user.link", member.name)
+            link = await _link(door, request, account)
+        return await show(request, visitor, member, link=link)
 
     @post(f"{USERS}/{{account:int}}/sessions/{{session:str}}/end", opt=_USERS_WRITE)
     async def end_session(visitor: Me, account: FromPath[int], session: FromPath[str]) -> Response[Any]:
         member = await member_of(visitor, account)
-        if not await door.sessions.end_named(account, session, visitor.tenant):
-            say_no(404, "unknown_session", "No such session", "there is no session of this name")
-        await door.trail.write(visitor.tenant, visitor.actor, "session.end", member.name, {"session": session})
+        async with door.trail.together():
+            if not await door.sessions.end_named(account, session, visitor.tenant):
+                say_no(404, "unknown_session", "No such session", "there is no session of this name")
+            await door.trail.write(visitor.tenant, visitor.actor, "session.end", member.name, {"session": session})
         return go_to(f"{USERS}/{account}")
 
     return [show_user, set_role, set_disabled, make_link, end_session]
 
 
-def _key_routes(door: Door, pool: Pool) -> Sequence[ControllerRouterHandler]:
+def _key_routes(door: Door, store: Store) -> Sequence[ControllerRouterHandler]:
     async def show(request: Ask, visitor: Visitor, status: int = 200, **values: str) -> Response[Any]:
-        keys = await list_keys(pool, visitor.tenant)
+        keys = await list_keys(store, visitor.tenant)
         filled: dict[str, Any] = {"keys": keys, "scopes": SCOPES, "key": "", "wrong": "", "label": ""}
         return page("settings_keys.html", view_of(request, visitor), status=status, **(filled | values))
 
@@ -143,16 +150,18 @@ def _key_routes(door: Door, pool: Pool) -> Sequence[ControllerRouterHandler]:
             return await show(request, visitor, 422, wrong="settings.no_scope", label=label)
         if len(label) > LABEL_LENGTH_MAX or not label.isprintable():
             return await show(request, visitor, 422, wrong="settings.bad_label")
-        key = await create_key(pool, visitor.tenant, label, scopes)
         detail = {"label": label, "scopes": scopes}
-        await door.trail.write(visitor.tenant, visitor.actor, "key.make", fingerprint_of(key), detail)
+        async with door.trail.together():
+            key = await create_key(store, visitor.tenant, label, scopes)
+            await door.trail.write(visitor.tenant, visitor.actor, "key.make", fingerprint_of(key), detail)
         return await show(request, visitor, key=key)
 
     @post(f"{KEYS}/{{fingerprint:str}}/revoke", opt=_KEYS_WRITE)
     async def revoke(visitor: Me, fingerprint: FromPath[str]) -> Response[Any]:
-        if not fingerprint.isalnum() or not await revoke_key(pool, visitor.tenant, fingerprint):
-            say_no(404, "unknown_key", "No such key", "there is no valid key of this fingerprint")
-        await door.trail.write(visitor.tenant, visitor.actor, "key.revoke", fingerprint)
+        async with door.trail.together():
+            if not fingerprint.isalnum() or not await revoke_key(store, visitor.tenant, fingerprint):
+                say_no(404, "unknown_key", "No such key", "there is no valid key of this fingerprint")
+            await door.trail.write(visitor.tenant, visitor.actor, "key.revoke", fingerprint)
         return go_to(KEYS)
 
     return [show_keys, make_key, revoke]
@@ -175,8 +184,9 @@ def _brand_routes(door: Door, brands: Brands) -> Sequence[ControllerRouterHandle
         wrong = wrong_fields(brand)
         if wrong:
             return show(request, visitor, brand, wrong, 422)
-        await brands.set(visitor.tenant, brand, door.now())
-        await door.trail.write(visitor.tenant, visitor.actor, "brand.change", brand.name, {"color": brand.color})
+        async with door.trail.together():
+            await brands.set(visitor.tenant, brand, door.now())
+            await door.trail.write(visitor.tenant, visitor.actor, "brand.change", brand.name, {"color": brand.color})
         return go_to(f"{BRAND}?done=saved")
 
     return [show_brand, change_brand]

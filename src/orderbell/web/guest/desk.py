@@ -8,7 +8,7 @@ same 404. Guesses are counted for each process, and whoever makes many of them i
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 import structlog
@@ -124,12 +124,13 @@ class GuestDesk:
                 and found.order.stage in playbook.stages
                 and not is_over(found, playbook, self.now())
             ):
-                brand = await self.brand_of(found.order.tenant)
                 view = _view(request, playbook, found)
-                name = (
-                    brand.name or playbook.spec.brand.get(view.locale) or next(iter(playbook.spec.brand.values()), "")
-                )
-                return Guest(token, found, shelf, playbook, msgspec.structs.replace(brand, name=name), view)
+                brand = named(await self.brand_of(found.order.tenant), playbook, view.locale)
+                return Guest(token, found, shelf, playbook, brand, view)
+        return self.refuse_guess(request)
+
+    def refuse_guess(self, request: Request[Any, Any, Any]) -> NoReturn:
+        """Count an address that opens nothing, and say so; raises NotHere, and TooOften after many."""
         if self.guesses.missed(self.client(request), self.now()):
             raise TooOften(MINUTE)
         raise NotHere
@@ -192,6 +193,12 @@ async def served(
         log.warning("a customer's page is not served", problem=str(problem), kind=type(problem).__name__)
         headers = {**HEADERS, "Retry-After": "5"}
         return page("track_away.html", view, status=503, headers=headers, brand=shop)
+
+
+def named(brand: Brand, playbook: Playbook | None, locale: str) -> Brand:
+    """A shop as its customers know it: by the name of its settings, else by that of the playbook."""
+    names = playbook.spec.brand if playbook is not None else {}
+    return msgspec.structs.replace(brand, name=brand.name or names.get(locale) or next(iter(names.values()), ""))
 
 
 def refuse_forged(request: Request[Any, Any, Any], public_url: str) -> None:
