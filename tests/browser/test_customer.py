@@ -3,8 +3,10 @@
 import pytest
 from playwright.async_api import expect
 
+from orderbell.store.unsubscribe import unsubscribe_token
 from tests.browser.conftest import FEW, OpenWindow
-from tests.browser.premises import Premises
+from tests.browser.premises import TENANT, Premises
+from tests.database import VAULT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -65,6 +67,34 @@ async def test_customer_looks_an_order_up(open_window: OpenWindow, premises: Pre
         await window.press("main form button")
         await window.check()
     assert "/t/" in window.page.url
+
+
+@pytest.mark.parametrize("look", FEW)
+async def test_customer_is_asked_to_wait(open_window: OpenWindow, premises: Premises) -> None:
+    """Whoever looks up too often is told for how long to leave it."""
+    desk = await open_window()
+    await premises.store.pool.execute("DELETE FROM throttle")
+    await desk.go("/track")
+    desk.expected = {404, 429}
+    for _ in range(6):
+        await desk.page.fill("input[name=order]", "NONE-1")
+        await desk.page.fill("input[name=phone]", "0000")
+        await desk.press("main form button")
+        if not await desk.page.locator("input[name=order]").count():
+            break
+    await desk.check("look-up-often")
+    await premises.store.pool.execute("DELETE FROM throttle")
+
+
+@pytest.mark.parametrize("look", FEW)
+async def test_customer_ends_advertising(open_window: OpenWindow, premises: Premises) -> None:
+    """The link of a mail asks first; its button ends advertising and says so."""
+    window = await open_window()
+    await window.go(f"/u/{unsubscribe_token(VAULT.index_key, TENANT, 'somebody')}")
+    await window.check("unsubscribe")
+    await window.press("main form button")
+    assert await window.page.locator("main form").count() == 0
+    await window.check("unsubscribed")
 
 
 @pytest.mark.parametrize("look", FEW)

@@ -1,12 +1,13 @@
 """Signing in: the form, a wrong password, the way out, and the first run."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import expect
 
 from orderbell.store.accounts import Accounts
 from orderbell.web.account.passwords import Passwords
+from orderbell.web.account.two_step import STEP_S, code_at, read_secret
 from tests.browser.conftest import FEW, OpenWindow
 from tests.browser.premises import TENANT, Premises
 
@@ -42,6 +43,39 @@ async def test_sign_in_and_out(open_window: OpenWindow, premises: Premises, look
         await leave.click()
     await window.go("/console")
     assert "/sign-in" in window.page.url
+
+
+@pytest.mark.parametrize("look", FEW)
+async def test_second_step(open_window: OpenWindow, premises: Premises, look: str) -> None:
+    """The second step is turned on with a code of the app, and from then on the password alone opens nothing."""
+    accounts, name = Accounts(premises.store), f"tom {look}"
+    account = await accounts.add(TENANT, name, "viewer", datetime.now(UTC))
+    await accounts.set_password(account, await Passwords().hash(PASSWORD))
+    window = await open_window()
+
+    async def sign_in(code: str = "") -> None:
+        await window.page.fill("input[name=name]", name)
+        await window.page.fill("input[name=password]", PASSWORD)
+        await window.page.fill("input[name=code]", code)
+        await window.press(GO)
+
+    await window.go("/sign-in")
+    await sign_in()
+    await window.go("/console/settings/account/two-step")
+    await window.check("two-step")
+    secret = read_secret(await window.page.locator("input[name=secret]").input_value())
+    assert secret is not None
+    await window.page.fill("main form input[name=current]", PASSWORD)
+    await window.page.fill("main form input[name=code]", code_at(secret, datetime.now(UTC) - timedelta(seconds=STEP_S)))
+    await window.press("main form[action$=two-step] button")
+    await window.check("two-step-on")
+    await window.page.context.clear_cookies()
+    await window.go("/sign-in")
+    window.expected = {401}
+    await sign_in()
+    await window.check("sign-in-refused")
+    await sign_in(code_at(secret, datetime.now(UTC) + timedelta(seconds=STEP_S)))
+    await window.page.wait_for_url("**/console**")
 
 
 @pytest.mark.parametrize("look", FEW)

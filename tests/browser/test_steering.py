@@ -1,10 +1,14 @@
 """What operators and owners do: change a playbook, and look after users, keys and the shop's settings."""
 
+from datetime import UTC, datetime
+
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenWindow
-from tests.browser.premises import Premises
+from orderbell.store.changes import CHANGE_TYPES
+from orderbell.store.hooks import Hooks
+from tests.browser.conftest import FEW, OpenWindow
+from tests.browser.premises import TENANT, Premises
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -54,3 +58,18 @@ async def test_owner_looks_after_the_shop(open_window: OpenWindow, look: str) ->
         await window.check(f"settings-{name}")
     await window.go("/console/trail")
     await window.check("trail")
+
+
+@pytest.mark.parametrize("look", FEW)
+async def test_owner_sees_what_a_webhook_was_sent(open_window: OpenWindow, premises: Premises) -> None:
+    """A webhook that nobody answers shows what was tried, and why it did not get through."""
+    made = await Hooks(premises.store, TENANT).add("https://127.0.0.1:9/bell", CHANGE_TYPES, "Bell", datetime.now(UTC))
+    assert made is not None
+    window = await open_window("olga")
+    await window.go(f"/console/settings/webhooks/{made[0].id.hex()}")
+    await window.press("main form[action$=ping] button")
+    await window.check("webhook")
+    await window.press("main form[action$=rotate] button")
+    await window.check("webhook-rotated")
+    await window.press("main form[action$=remove] button")
+    await window.check()

@@ -97,6 +97,21 @@ async def test_draft_with_faults_has_no_button(store: Store) -> None:
         assert shows(other, "calls itself digital")
 
 
+async def test_faults_are_told_in_the_language_of_who_looks(store: Store) -> None:
+    """Who reads Chinese must find each fault in Chinese, who reads English in English; what was written is escaped."""
+    async with running_playbooks(store) as site:
+        await saved(site, f"{DRAFT}stages:\n  '{EVIL}': {{}}\nnote: hello\n")
+        chinese = await site.page("/console/playbook/retail/draft", lang="zh")
+        english = await site.page("/console/playbook/retail/draft")
+        await saved(site, "name: retail\n")
+        whole = await site.page("/console/playbook/retail/draft", lang="zh")
+    assert shows(chinese, "没有规则会走到阶段「&lt;script&gt;", "加一条规则，写上 <code>stage: &lt;script&gt;")
+    assert "nothing leads to" not in chinese
+    assert shows(english, "nothing leads to the stage", "add a rule with")
+    assert EVIL not in chinese + english
+    assert shows(whole, "整份方案", "缺少 <code>principal</code> 这一项")
+
+
 async def test_somebody_was_quicker(store: Store) -> None:
     """Who activates on a version that no longer counts must be told which one does; so must who saves over a draft."""
     async with running_playbooks(store) as site:

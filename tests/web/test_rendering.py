@@ -177,3 +177,9 @@ def test_fragment_is_a_page_without_its_frame(view: rendering.View) -> None:
     assert "<html" not in response.content
     assert "Content-Security-Policy" in response.headers
     assert rendered("parts.html", view).strip() == ""
+
+
+def test_codes_are_text_between_backticks() -> None:
+    """What stands between two backticks must be code, and everything be escaped."""
+    assert rendering._codes("add `a: <b>` & `c`") == "add <code>a: &lt;b&gt;</code> &amp; <code>c</code>"
+    assert rendering._codes("<one` alone") == "&lt;one` alone"

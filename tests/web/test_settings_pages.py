@@ -109,6 +109,18 @@ async def test_owner_ends_and_disables(store: Store) -> None:
             assert (answer.status_code, "至少要有一位店主" in answer.text) == (422, True)
 
 
+async def test_what_is_not_there_is_told_in_the_language_of_the_account(store: Store) -> None:
+    """A page that cannot be shown must say why in words of whoever is signed in, whatever the browser prefers."""
+    async with settings_site(store) as front:
+        owner = await front.signed_in("owner")
+        told = await owner.get(f"{USERS}/999", accept="text/html", accept_language="zh-CN")
+        assert (told.status_code, "这里没有这位员工。" in told.text) == (404, True)
+        assert (await owner.post("/console/settings/account/language", {"locale": "en"})).status_code == 303
+        told = await owner.get(f"{USERS}/999", accept="text/html", accept_language="zh-CN")
+        assert (told.status_code, "Nobody of this number works here." in told.text) == (404, True)
+        assert '<html lang="en"' in told.text
+
+
 async def test_keys_are_made_with_scopes_and_revoked(store: Store) -> None:
     """A key must be shown once, do what was ticked and no more, and nothing once it is revoked."""
     async with settings_site(store) as front:

@@ -28,7 +28,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.enums import MediaType
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from msgspec import Struct
 
 from orderbell import __version__
@@ -39,6 +39,9 @@ LOCALES: Final = {"zh": "zh-CN", "en": "en"}
 LANGUAGE_COOKIE: Final = "orderbell-language"
 HALL: Final = "hall"
 """Under which name the site's state holds the `Hall`."""
+
+VISITOR: Final = "visitor"
+"""Under which name a request's state holds who is signed in, once that is known."""
 
 _YEAR_S: Final = 365 * 86400
 _SPANS: Final = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
@@ -222,9 +225,25 @@ def _environment() -> Environment:
     )  # fmt: skip
     made.globals.update(static=static_url, version=__version__)
     made.filters.update(
-        time=_time, clock=_clock, ago=_ago, yuan=_yuan, span=_span, percent=_percent, json=raw_json, capital=_capital
+        time=_time,
+        clock=_clock,
+        ago=_ago,
+        yuan=_yuan,
+        span=_span,
+        percent=_percent,
+        json=raw_json,
+        capital=_capital,
+        codes=_codes,
     )
     return made
+
+
+def _codes(text: str) -> Markup:
+    """A text with what stands between backticks as code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # one of them has no other
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(one) if at % 2 else one for at, one in enumerate(pieces))
 
 
 def _time(at: datetime | None, view: View) -> Markup:

@@ -21,7 +21,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from orderbell.web.access import is_named_by_litestar
-from orderbell.web.rendering import HALL, view_of
+from orderbell.web.rendering import HALL, VISITOR, view_of
 from orderbell.web.rights import Visitor
 from orderbell.web.same_origin import SAFE_METHODS, refuse_foreign
 
@@ -29,7 +29,6 @@ COOKIE: Final = "__Host-orderbell"
 """The name of the session's cookie; browsers keep others from setting it (RFC 6265bis, 4.1.3.2)."""
 
 SIGN_IN: Final = "/sign-in"
-_VISITOR: Final = "visitor"
 
 
 class VisitorOf(Protocol):
@@ -67,12 +66,12 @@ def signed_in(handlers: Sequence[ControllerRouterHandler], sessions: VisitorOf, 
         visitor = await sessions(token, touch=not handler.opt.get("by_itself")) if token else None
         if visitor is None:
             raise SignInFirst(_next_path(connection))
+        connection.scope["state"][VISITOR] = visitor
         if not visitor.may(right):
             raise _no_right(connection, visitor, right)
-        connection.scope["state"][_VISITOR] = visitor
 
     async def visitor(request: Request[Any, Any, Any]) -> Visitor:
-        found: Visitor = request.scope["state"][_VISITOR]
+        found: Visitor = request.scope["state"][VISITOR]
         return found
 
     return Router(

@@ -20,6 +20,7 @@ from orderbell.store.trail import Trail
 from orderbell.web.console.playbook import changes_between, nothing_here, playbook_list, versions_page
 from orderbell.web.console.playbook_parts import missed_lines
 from orderbell.web.console.trials import Trials, trial_shown
+from orderbell.web.faults_said import WHOLE, said
 from orderbell.web.forms import read_form
 from orderbell.web.playbook_desk import PlaybookDesk, Refusal, source_of
 from orderbell.web.rendering import View, hall_of, page, view_of
@@ -113,11 +114,12 @@ def _save(desk: PlaybookDesk, trials: Trials, trail: Trail) -> ControllerRouterH
         base = known.base_version if known is not None else old.version if old is not None else ""
         draft = Draft(name, body, base, hall_of(request).now(), visitor.actor)
         try:
-            await kept.put_draft(draft, seen)
+            async with trail.together():
+                await kept.put_draft(draft, seen)
+                await trail.write(visitor.tenant, visitor.actor, "playbook.draft", name, {"bytes": len(body.encode())})
         except DraftChanged:
             note, theirs = view.say("playbook.draft_clash"), await kept.draft(name)
             return await _page(desk, trials, visitor, view, name, draft, status=409, note=note, theirs=theirs)
-        await trail.write(visitor.tenant, visitor.actor, "playbook.draft", name, {"bytes": len(body.encode())})
         return _go(f"/console/playbook/{name}/draft")
 
     return save_draft
@@ -130,9 +132,10 @@ def _drop(desk: PlaybookDesk, trials: Trials, trail: Trail) -> ControllerRouterH
     ) -> Response[Any]:
         _check_name(desk, visitor, name)
         kept, seen = desk.of(visitor.tenant), _moment((await read_form(request)).raw("seen"))
-        if await kept.drop_draft(name, seen):
-            await trail.write(visitor.tenant, visitor.actor, "playbook.draft_dropped", name)
-        elif (theirs := await kept.draft(name)) is not None:  # somebody saved another one after this one was shown
+        async with trail.together():
+            if dropped := await kept.drop_draft(name, seen):
+                await trail.write(visitor.tenant, visitor.actor, "playbook.draft_dropped", name)
+        if not dropped and (theirs := await kept.draft(name)) is not None:  # somebody saved another one meanwhile
             view = view_of(request, visitor)
             return await _answer(desk, trials, visitor, view, name, theirs, view.say("playbook.draft_clash"))
         return _go("/console/playbook")
@@ -208,7 +211,7 @@ async def _page(
 async def look(desk: PlaybookDesk, tenant: str, name: str, body: str, view: View) -> Looked:
     """Check a draft, and find what it changes."""
     checked = await desk.check(body)
-    faults = [_fault_line(fault, body.splitlines()) for fault in checked.faults[:FAULTS_MAX]]
+    faults = [_fault_line(fault, body.splitlines(), view) for fault in checked.faults[:FAULTS_MAX]]
     if checked.playbook is not None and checked.playbook.name != name:
         message = view.say("playbook.no_other_name", detail=checked.playbook.name[:80])
         faults.append(FaultLine(1, "name", message, f"name: {name}", "", ""))
@@ -229,10 +232,12 @@ def _text_key(text: Any) -> tuple[str, ...]:  # noqa: ANN401 - a preview of insi
     return (text.topic, text.locale, text.channel, text.tone, text.sample.text, text.sample.subject, text.worst.text)
 
 
-def _fault_line(fault: Fault, lines: list[str]) -> FaultLine:
+def _fault_line(fault: Fault, lines: list[str], view: View) -> FaultLine:
     own = fault.file == DRAFT
     text = lines[fault.line - 1].strip()[:160] if own and 0 < fault.line <= len(lines) else ""
-    return FaultLine(fault.line, fault.where, fault.message, fault.remedy, "" if own else fault.file.name, text)
+    message, remedy = said(fault.message, view.locale), said(fault.remedy, view.locale)
+    where = said(fault.where, view.locale) if fault.where == WHOLE else fault.where
+    return FaultLine(fault.line, where, message, remedy, "" if own else fault.file.name, text)
 
 
 async def _beginning(desk: PlaybookDesk, tenant: str, name: str, view: View) -> str:
