@@ -29,6 +29,7 @@ from orderbell.store.ledger import Ledger
 from orderbell.store.people import People
 from orderbell.store.postgres import Store
 from orderbell.store.tenants import add_tenant
+from orderbell.store.trail import Trail
 from orderbell.web.access import keyed
 from orderbell.web.api.people import people_routes
 from orderbell.web.site import create_site
@@ -116,7 +117,7 @@ async def running_town(store: Store) -> AsyncIterator[Town]:
 
     ring, people_of = KeyRing(store.pool), partial(People, store)
     routes = [
-        *people_routes(people_of, shelf_of, clock),
+        *people_routes(people_of, shelf_of, Trail(store, clock), clock),
         replies_route(people_of, shelf_of, submit, clock, busy=TooBusy),
     ]
     events = events_route(submit, ring.tenant_of, clock, busy=TooBusy)

@@ -16,6 +16,7 @@ from orderbell.core.wishes import (
     Refusal,
     apply_change,
     categories_of,
+    changed_fields,
     check_change,
     is_stale,
     read_change,
@@ -55,6 +56,13 @@ def test_change_lays_itself_over() -> None:
     blank = apply_change(new, change(quiet="", mute=None, frequency=None), NOON)
     assert blank == ANN
     assert apply_change(ANN, change(), NOON) is ANN
+
+
+def test_fields_that_differ_are_named() -> None:
+    """What changed must be named without its values, those of consent and addresses among them."""
+    new = apply_change(ANN, change(quiet="23:00-07:00", marketing=True, email="ann@example.org"), NOON)
+    assert sorted(changed_fields(ANN, new)) == ["email", "marketing", "quiet"]
+    assert changed_fields(ANN, ANN) == []
 
 
 def test_addresses_grow_stale() -> None:

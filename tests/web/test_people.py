@@ -5,6 +5,7 @@ from typing import Any
 
 from orderbell.store.ledger import Ledger
 from orderbell.store.postgres import Store
+from orderbell.store.trail import Trail
 from tests.dispatch.rig import NOON
 from tests.town import PHONE, Town, people, running_town
 
@@ -189,6 +190,18 @@ async def test_change_is_idempotent_and_taken_back_by_null(store: Store) -> None
         await patched(town, {"marketing": False})
         listed = (await town.http.get("/v1/contacts/ann/consents")).json()["consents"]
         assert [(c["given"], c["scope"]) for c in listed] == [(False, "marketing"), (True, "marketing")]
+
+
+async def test_change_by_a_key_stands_in_the_trail(store: Store) -> None:
+    """Who changed a person by the API must be found by the key's name; a change of nothing leaves no line."""
+    async with running_town(store) as town:
+        await town.tell("order.placed", people=people())
+        for _ in range(2):
+            await patched(town, {"quiet": "22:00-08:00", "email": "ann@example.org"})
+        [line] = await Trail(store).read("acme")
+        assert (line.action, line.object) == ("person.wishes", "contact:ann")
+        assert line.actor.startswith("key:")
+        assert sorted(line.detail["fields"]) == ["email", "quiet"]
 
 
 async def test_landline_is_taken_with_a_warning(store: Store) -> None:

@@ -192,7 +192,7 @@ def _api(front: Front) -> list[ControllerRouterHandler]:
     people_of, shelf_of = front.people_of, front.shelf_of
     looking_of = partial(Looking, front.store)
     return [
-        *people_routes(people_of, shelf_of, front.now),
+        *people_routes(people_of, shelf_of, Trail(front.store, front.now), front.now),
         replies_route(people_of, shelf_of, front.submit, front.now, busy=IntakeBusy),
         *explain_routes(Explainer(front.store, shelf_of), Explanation),
         *order_routes(looking_of, partial(Timeline, front.store), shelf_of),

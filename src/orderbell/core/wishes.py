@@ -93,6 +93,11 @@ def check_change(change: Change, contact: Contact, shelf: Shelf, key: bytes = b"
     return _check_mute(change.says.mute or (), shelf)
 
 
+def changed_fields(old: Contact, new: Contact) -> list[str]:
+    """The names of the fields that differ; no values, so that they may be written down."""
+    return [name for name in FIELDS if getattr(old, name) != getattr(new, name)]
+
+
 def _check_mute(mute: tuple[str, ...], shelf: Shelf) -> Refusal | None:
     if len(mute) > MUTES_MAX:
         return Refusal("mute", f"mute: at most {MUTES_MAX} entries are taken")

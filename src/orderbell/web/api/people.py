@@ -29,12 +29,15 @@ from orderbell.core.wishes import (
     Change,
     Refusal,
     apply_change,
+    changed_fields,
     check_change,
     is_stale,
     read_change,
     region_of,
 )
+from orderbell.store.keys import ApiCaller
 from orderbell.store.people import People
+from orderbell.store.trail import Trail
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
 from orderbell.web.api.paging import After
@@ -167,7 +170,7 @@ def _change_schema() -> dict[str, object]:
     }
 
 
-def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[ControllerRouterHandler]:
+def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, trail: Trail, now: Now) -> list[ControllerRouterHandler]:
     """Make the routes; they need a key (`web.access.keyed`)."""
 
     async def view(people: People, contact: Contact) -> ContactView:
@@ -205,7 +208,10 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         },
     )  # fmt: skip
     async def change_contact(
-        tenant: NamedDependency[str], contact: ContactId, request: Request[Any, Any, Any]
+        tenant: NamedDependency[str],
+        caller: NamedDependency[ApiCaller],
+        contact: ContactId,
+        request: Request[Any, Any, Any],
     ) -> ContactView:
         """A merge patch (RFC 7396): what is not named stays, null takes back."""
         people, shelf = people_of(tenant), await shelf_of(tenant)
@@ -215,7 +221,11 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, now: Now) -> list[Cont
         if refusal is not None:
             _refuse("wrong_value", refusal.field, refusal.detail)
         at, region = now(), region_of(shelf)
-        changed = await people.change(contact, lambda old: apply_change(old, change, at, region), at, "api")
+        async with trail.together():
+            changed = await people.change(contact, lambda old: apply_change(old, change, at, region), at, "api")
+            if changed is not None and changed != found:
+                detail = {"fields": changed_fields(found, changed)}
+                await trail.write(tenant, caller.actor, "person.wishes", f"contact:{contact}", detail)
         return await view(people, changed or _no_contact())
 
     return [find_contacts, show_contact, change_contact, *_records(people_of)]

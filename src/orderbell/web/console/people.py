@@ -21,6 +21,7 @@ from orderbell.core.wishes import (
     Refusal,
     apply_change,
     categories_of,
+    changed_fields,
     check_change,
     is_stale,
     read_change,
@@ -100,7 +101,7 @@ def people_pages(desk: Desk) -> list[ControllerRouterHandler]:
         async with desk.trail.together():
             changed = await people.change(name, lambda old: apply_change(old, change, at, region), at, SOURCE)
             if changed is not None and changed != contact:
-                detail = {"fields": _changed_fields(contact, changed)}
+                detail = {"fields": changed_fields(contact, changed)}
                 await desk.trail.write(visitor.tenant, visitor.actor, "person.wishes", f"contact:{name}", detail)
         where = person_url(name) + ("&" if "?" in person_url(name) else "?") + "saved=1"
         return Response("", status_code=303, headers={"Location": where, "Cache-Control": "no-store"})
@@ -193,7 +194,3 @@ def _wrong(refusal: Refusal | None, view: View) -> Mapping[str, str]:
     field = refusal.field if refusal.field in known else "other"
     words = view.say(f"people.wrong_{field}")
     return {field: words if view.language == "zh" or field != "other" else refusal.detail}
-
-
-def _changed_fields(old: Contact, new: Contact) -> list[str]:
-    return [name for name in _wishes(old) if getattr(old, name) != getattr(new, name)]
