@@ -49,6 +49,23 @@ async def test_overview_of_nothing_says_what_to_do_first(store: Store) -> None:
     assert "三步" in viewer
 
 
+async def test_cost_is_told_where_there_are_prices(store: Store) -> None:
+    """What a day cost is the sum of the providers' prices; where none is known the page must not claim that it is 0."""
+    async with running_console(store) as console:
+        assert "no provider has a price yet" in await console.page("/console", lang="en")
+    async with running_console(store, price_millifen={"scripted": 4500}) as console:
+        await console.tell("order.placed", "A1", people=people())
+        await console.tell("payment.failed", "A1", reason="no money")
+        await console.settle()
+        for _ in range(3):
+            await console.rollup.round()
+        sent = await store.pool.fetchval("SELECT count(*) FROM message WHERE provider = 'scripted'")
+        page = await console.page("/console", lang="en")
+    assert "no provider has a price yet" not in page
+    assert sent > 0
+    assert re.search(rf"Cost today</p>\s*<p class=.card-value.>¥{sent * 0.045:.2f}<", page)
+
+
 async def test_overview_counts_and_leads_to_lists(store: Store) -> None:
     """Lights, anomalies, cases and messages of the day are counted, and each figure is a link to what it counts."""
     async with running_console(store) as console:

@@ -89,6 +89,7 @@ async def _figures(desk: Desk, view: View, tenant: str) -> dict[str, Any]:
         "channels": [one for one in CHANNELS if any(one in counts for counts in figures.messages.values())],
         "totals": {status: sum(counts.values()) for status, counts in figures.messages.items()},
         "median": timedelta(minutes=figures.critical.median_minutes or 0),
+        "is_priced": any(desk.price_millifen.values()),
         "is_prompt": (figures.critical.share or 0) >= _TARGET_SHARE,
     }  # fmt: skip
 
