@@ -4,7 +4,10 @@ Laws are tried on the same examples every time and have no deadline, so that a b
 `pytest --hypothesis-profile=random` looks for new ones.
 """
 
+import asyncio
+
 import structlog
+import uvicorn.server
 from hypothesis import HealthCheck, settings
 
 from tests.database import blank_database, database, database_server, store
@@ -23,3 +26,17 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+class _Brisk:
+    """What uvicorn sees of asyncio: it looks a hundred times a second whether it is to stop, instead of ten times."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(delay_s: float) -> None:
+        await asyncio.sleep(min(delay_s, 0.01))
+
+
+vars(uvicorn.server)["asyncio"] = _Brisk()  # 0.15 s of every server
