@@ -20,6 +20,15 @@ async def patched(town: Town, change: dict[str, Any], name: str = "ann") -> dict
     return answer
 
 
+async def promised(town: Town, count: int) -> None:
+    """Have so many orders be late, so that a message promises amends to each."""
+    for number in range(count):
+        await town.tell("order.placed", f"A{number}", people=people())
+        await town.tell("payment.succeeded", f"A{number}")
+        await town.tell("parcel.promised", f"A{number}", by="2026-03-03")
+    await town.store.fire_due(town.shelves, NOON + timedelta(days=30))
+
+
 async def refused(town: Town, change: object, name: str = "ann") -> tuple[str, str]:
     """Have a change refused, and read the field and the detail."""
     before = await town.contact(name)
@@ -283,11 +292,7 @@ async def test_muted_channel_of_a_mandatory_category(store: Store) -> None:
 async def test_amends_are_paged(store: Store) -> None:
     """Every promise must come once, in order, over pages of any size; a foreign or bad cursor must not pass."""
     async with running_town(store) as town:
-        for number in range(3):
-            await town.tell("order.placed", f"A{number}", people=people())
-            await town.tell("payment.succeeded", f"A{number}")
-            await town.tell("parcel.promised", f"A{number}", by="2026-03-03")
-        await store.fire_due(town.shelves, NOON + timedelta(days=30))
+        await promised(town, 3)
         whole = (await town.http.get("/v1/amends")).json()
         assert {one["order_no"] for one in whole["amends"]} == {"A0", "A1", "A2"}
         assert whole["amends"][0]["kind"] == "coupon"
@@ -312,11 +317,7 @@ async def test_amends_are_paged(store: Store) -> None:
 async def test_amends_go_on_after_a_restore_from_a_dump(store: Store) -> None:
     """A database that was filled from a dump counts its transactions anew: no promise may be lost over that."""
     async with running_town(store) as town:
-        for number in range(2):
-            await town.tell("order.placed", f"A{number}", people=people())
-            await town.tell("payment.succeeded", f"A{number}")
-            await town.tell("parcel.promised", f"A{number}", by="2026-03-03")
-        await store.fire_due(town.shelves, NOON + timedelta(days=30))
+        await promised(town, 2)
         first = (await town.http.get("/v1/amends", params={"limit": 1})).json()
         place = first["next"].partition("-")[2]
         known = first["amends"][0]["order_no"]

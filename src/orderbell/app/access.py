@@ -3,7 +3,7 @@
 from orderbell.app.database import open_database, open_store
 from orderbell.playbooks import load_shelf
 from orderbell.settings import Settings
-from orderbell.store.keys import SCOPES, ApiKey, create_key, fingerprint_of, list_keys, revoke_key
+from orderbell.store.keys import ApiKey, end_key, list_keys, make_key
 from orderbell.store.tenants import add_tenant
 from orderbell.store.trail import SYSTEM, Trail
 
@@ -12,12 +12,7 @@ async def new_key(settings: Settings, tenant: str, label: str) -> str:
     """Make a key for a tenant, who is added when new."""
     async with open_database(settings) as dsn, open_store(dsn, settings, 1) as store:
         await add_tenant(store.pool, tenant, load_shelf(settings.playbooks_dir))
-        trail = Trail(store)
-        async with trail.together():
-            key = await create_key(store, tenant, label)
-            detail = {"label": label, "scopes": sorted(SCOPES)}
-            await trail.write(tenant, SYSTEM, "key.make", fingerprint_of(key), detail)
-        return key
+        return await make_key(store, Trail(store), tenant, SYSTEM, label)
 
 
 async def keys_of(settings: Settings, tenant: str) -> list[ApiKey]:
@@ -29,9 +24,4 @@ async def keys_of(settings: Settings, tenant: str) -> list[ApiKey]:
 async def revoke(settings: Settings, tenant: str, fingerprint: str) -> bool:
     """Revoke a key; False where there is no such valid key."""
     async with open_database(settings) as dsn, open_store(dsn, settings, 1) as store:
-        trail = Trail(store)
-        async with trail.together():
-            done = await revoke_key(store, tenant, fingerprint)
-            if done:
-                await trail.write(tenant, SYSTEM, "key.revoke", fingerprint)
-        return done
+        return await end_key(store, Trail(store), tenant, SYSTEM, fingerprint)

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from orderbell.errors import DatabaseUnavailable, ScopeMissing
 from orderbell.store.postgres import BREAKS, Store
+from orderbell.store.trail import Trail
 
 PREFIX: Final = "ob_"
 KEY_LENGTH: Final = len(PREFIX) + 43  # 32 bytes in url-safe base64
@@ -109,6 +110,25 @@ async def revoke_key(store: Store, tenant: str, fingerprint: str) -> bool:
     """Revoke the key with this fingerprint; False when the tenant has none, or it was revoked before."""
     async with store.connection() as connection:
         return bool(await connection.fetch(_REVOKE, tenant, fingerprint))
+
+
+async def make_key(
+    store: Store, trail: Trail, tenant: str, actor: str, label: str, scopes: Collection[str] = SCOPES
+) -> str:
+    """As `create_key`, with a line in the trail."""
+    async with trail.together():
+        key = await create_key(store, tenant, label, scopes)
+        await trail.write(tenant, actor, "key.make", fingerprint_of(key), {"label": label, "scopes": sorted(scopes)})
+    return key
+
+
+async def end_key(store: Store, trail: Trail, tenant: str, actor: str, fingerprint: str) -> bool:
+    """As `revoke_key`, with a line in the trail."""
+    async with trail.together():
+        done = await revoke_key(store, tenant, fingerprint)
+        if done:
+            await trail.write(tenant, actor, "key.revoke", fingerprint)
+    return done
 
 
 async def list_keys(store: Store, tenant: str) -> list[ApiKey]:

@@ -92,6 +92,10 @@ class View(Struct, frozen=True):
         words = _words()[key][self.language]
         return words.format(**values) if values else words
 
+    def find(self, key: str, **values: object) -> str:
+        """The words of a key that a name from elsewhere may be a part of; '' where nobody wrote any."""
+        return self.say(key, **values) if key in _words() else ""
+
     def may(self, right: Right) -> bool:
         """Whether the visitor has a right."""
         return self.visitor is not None and self.visitor.may(right)

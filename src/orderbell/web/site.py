@@ -28,7 +28,7 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 from orderbell import __version__
 from orderbell.errors import OrderBellError
 from orderbell.web.api.openapi import whole_document
-from orderbell.web.rendering import HALL, HERE, VISITOR, Hall, View, rendered, security_headers, view_of
+from orderbell.web.rendering import HALL, HERE, VISITOR, Hall, rendered, security_headers, view_of
 
 log = structlog.get_logger()
 
@@ -190,7 +190,9 @@ def _error_page(request: Request[Any, Any, Any], problem: Problem, headers: dict
     view = view_of(request, request.scope["state"].get(VISITOR))
     key = problem.status if problem.status in _NAMED_ERRORS else "other"
     ours = problem.status == _SERVER_ERROR
-    words = view.say("shell.error_ours") if ours else _reason(problem, view) if problem.reason else ""
+    words = view.say("shell.error_ours") if ours else ""
+    if problem.reason and not ours:
+        words = view.find(f"shell.why_{problem.reason}") or problem.detail
     if not words and problem.status == _NOT_FOUND:
         words = view.say("shell.error_404_words")
     path = request.scope["path"]
@@ -201,14 +203,6 @@ def _error_page(request: Request[Any, Any, Any], problem: Problem, headers: dict
         html.encode(), status_code=problem.status, media_type=MediaType.HTML,
         headers={**security_headers(view), **headers},
     )  # fmt: skip
-
-
-def _reason(problem: Problem, view: View) -> str:
-    """Why something was refused, in the language of who asked; what is put together for one case stays as it is."""
-    try:
-        return view.say(f"shell.why_{problem.reason}")
-    except KeyError:
-        return problem.detail
 
 
 def _loggable(path: str) -> str:

@@ -28,8 +28,6 @@ from orderbell.core.wishes import (
     FIELDS,
     Change,
     Refusal,
-    apply_change,
-    changed_fields,
     check_change,
     is_stale,
     read_change,
@@ -41,6 +39,7 @@ from orderbell.store.trail import Trail
 from orderbell.web.access import say_no
 from orderbell.web.api import examples
 from orderbell.web.api.paging import After
+from orderbell.web.person_desk import change_person
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BODY_WITHIN_S: Final = 30
@@ -220,12 +219,9 @@ def people_routes(people_of: PeopleOf, shelf_of: ShelfOf, trail: Trail, now: Now
         refusal = check_change(change, found, shelf, people.index_key)
         if refusal is not None:
             _refuse("wrong_value", refusal.field, refusal.detail)
-        at, region = now(), region_of(shelf)
-        async with trail.together():
-            changed = await people.change(contact, lambda old: apply_change(old, change, at, region), at, "api")
-            if changed is not None and changed != found:
-                detail = {"fields": changed_fields(found, changed)}
-                await trail.write(tenant, caller.actor, "person.wishes", f"contact:{contact}", detail)
+        changed = await change_person(
+            people, trail, found, change, actor=caller.actor, at=now(), region=region_of(shelf), source="api"
+        )
         return await view(people, changed or _no_contact())
 
     return [find_contacts, show_contact, change_contact, *_records(people_of)]

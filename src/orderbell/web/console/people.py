@@ -19,9 +19,7 @@ from orderbell.core.wishes import (
     CHANNELS,
     Change,
     Refusal,
-    apply_change,
     categories_of,
-    changed_fields,
     check_change,
     is_stale,
     read_change,
@@ -37,6 +35,7 @@ from orderbell.web.console.placing import is_more, nothing_here, person_url, pie
 from orderbell.web.console.stories import SHOWS, items_of
 from orderbell.web.console.voices import voices_of
 from orderbell.web.forms import Form, read_form
+from orderbell.web.person_desk import change_person
 from orderbell.web.rendering import LOCALES, View, view_of
 from orderbell.web.rights import Visitor
 
@@ -97,12 +96,10 @@ def people_pages(desk: Desk) -> list[ControllerRouterHandler]:
         refusal = change if isinstance(change, Refusal) else check_change(change, contact, shelf, people.index_key)
         if isinstance(change, Refusal) or refusal is not None:
             return await _page(desk, view, visitor, name, refusal, form)
-        at, region = desk.now(), region_of(shelf)
-        async with desk.trail.together():
-            changed = await people.change(name, lambda old: apply_change(old, change, at, region), at, SOURCE)
-            if changed is not None and changed != contact:
-                detail = {"fields": changed_fields(contact, changed)}
-                await desk.trail.write(visitor.tenant, visitor.actor, "person.wishes", f"contact:{name}", detail)
+        await change_person(
+            people, desk.trail, contact, change,
+            actor=visitor.actor, at=desk.now(), region=region_of(shelf), source=SOURCE,
+        )  # fmt: skip
         where = person_url(name) + ("&" if "?" in person_url(name) else "?") + "saved=1"
         return Response("", status_code=303, headers={"Location": where, "Cache-Control": "no-store"})
 

@@ -15,7 +15,7 @@ from litestar.types import ControllerRouterHandler
 from orderbell.errors import AccountRefused
 from orderbell.store.accounts import ROLE_NAMES, Member, Role
 from orderbell.store.brand import Brand, Brands, wrong_fields
-from orderbell.store.keys import SCOPES, create_key, fingerprint_of, list_keys, revoke_key
+from orderbell.store.keys import SCOPES, end_key, list_keys, make_key
 from orderbell.store.postgres import Store
 from orderbell.web.access import say_no
 from orderbell.web.account.door import Door, go_to
@@ -143,28 +143,24 @@ def _key_routes(door: Door, store: Store) -> Sequence[ControllerRouterHandler]:
         return await show(request, visitor)
 
     @post(KEYS, opt=_KEYS_WRITE, status_code=200)
-    async def make_key(request: Ask, visitor: Me) -> Response[Any]:
+    async def add_key(request: Ask, visitor: Me) -> Response[Any]:
         form = await read_form(request)
         label, scopes = form.text("label"), sorted(set(form.many("scope")))
         if not scopes or not set(scopes) <= set(SCOPES):
             return await show(request, visitor, 422, wrong="settings.no_scope", label=label)
         if len(label) > LABEL_LENGTH_MAX or not label.isprintable():
             return await show(request, visitor, 422, wrong="settings.bad_label")
-        detail = {"label": label, "scopes": scopes}
-        async with door.trail.together():
-            key = await create_key(store, visitor.tenant, label, scopes)
-            await door.trail.write(visitor.tenant, visitor.actor, "key.make", fingerprint_of(key), detail)
+        key = await make_key(store, door.trail, visitor.tenant, visitor.actor, label, scopes)
         return await show(request, visitor, key=key)
 
     @post(f"{KEYS}/{{fingerprint:str}}/revoke", opt=_KEYS_WRITE)
     async def revoke(visitor: Me, fingerprint: FromPath[str]) -> Response[Any]:
-        async with door.trail.together():
-            if not fingerprint.isalnum() or not await revoke_key(store, visitor.tenant, fingerprint):
-                say_no(404, "unknown_key", "No such key", "there is no valid key of this fingerprint")
-            await door.trail.write(visitor.tenant, visitor.actor, "key.revoke", fingerprint)
+        is_name = fingerprint.isalnum()
+        if not is_name or not await end_key(store, door.trail, visitor.tenant, visitor.actor, fingerprint):
+            say_no(404, "unknown_key", "No such key", "there is no valid key of this fingerprint")
         return go_to(KEYS)
 
-    return [show_keys, make_key, revoke]
+    return [show_keys, add_key, revoke]
 
 
 def _brand_routes(door: Door, brands: Brands) -> Sequence[ControllerRouterHandler]:

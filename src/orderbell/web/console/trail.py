@@ -51,10 +51,7 @@ def trail_routes(trail: Trail) -> Sequence[ControllerRouterHandler]:
 
 def done(action: str, view: View) -> str:
     """What an action is called; '' where nobody named it."""
-    try:
-        return view.say(f"settings.did_{action.replace('.', '_')}")
-    except KeyError:
-        return ""
+    return view.find(f"settings.did_{action.replace('.', '_')}")
 
 
 def told(detail: dict[str, Any]) -> str:

@@ -142,14 +142,6 @@ def wants_address(page: Page, playbook: Playbook) -> bool:
     return page.order.anomaly(ADDRESS_ANOMALY) is not None and is_principal(page, playbook)
 
 
-def say_or(view: View, key: str, otherwise: str, **values: object) -> str:
-    """The words of a key that a playbook's own name may be a part of; those of `otherwise` where nobody wrote any."""
-    try:
-        return view.say(key, **values)
-    except KeyError:
-        return view.say(otherwise, **values) if otherwise else ""
-
-
 def moment(at: datetime, view: View) -> str:
     """A moment by the clock of the page, as people say it."""
     local, today = at.astimezone(view.zone), view.now.astimezone(view.zone)
@@ -215,7 +207,7 @@ class _Teller:
         """The sentence of an anomaly: the playbook's, else ours."""
         spec = self.playbook.spec.anomalies.get(name)
         said = (spec.says.get(self.view.locale) or spec.says.get(self.playbook.locale)) if spec is not None else None
-        return said or say_or(self.view, f"track.trouble_{name}", "track.trouble")
+        return said or self.view.find(f"track.trouble_{name}") or self.view.say("track.trouble")
 
     def light_words(self, color: Light, yours: bool) -> str:  # noqa: FBT001 - whether it is the customer's turn
         """The light in words."""
@@ -321,15 +313,17 @@ def _question(ask: Ask, order: Order, playbook: Playbook, view: View) -> Questio
         lengths = [days for days in EXTENSIONS if days <= ask.extend_days_max] or [ask.extend_days_max]
         options = [_option("extend", days, order, playbook, view) for days in lengths]
     until = day(order.until, view) if order.until is not None else ""
-    words = say_or(view, f"track.ask_{ask.name}", "track.ask", price=_yuan(price_fen), until=until)
+    values = {"price": _yuan(price_fen), "until": until}
+    words = view.find(f"track.ask_{ask.name}", **values) or view.say("track.ask", **values)
     return Question(ask.name, words, tuple(options), price_fen)
 
 
 def _option(name: str, days: int, order: Order, playbook: Playbook, view: View) -> Option:
     wording = playbook.wording.get(view.locale) or playbook.wording[playbook.locale]
     values = {"days": days, "price": _yuan(order.price_fen)}
-    words = say_or(view, f"track.option_{name}", "", **values) or wording.word("choice", name)
-    return Option(name, words, say_or(view, f"track.then_{name}", "track.then", **values), days)
+    words = view.find(f"track.option_{name}", **values) or wording.word("choice", name)
+    then = view.find(f"track.then_{name}", **values) or view.say("track.then", **values)
+    return Option(name, words, then, days)
 
 
 def _yuan(fen: int) -> str:

@@ -274,17 +274,11 @@ def _wishes_page(
 ) -> Response[str]:
     view = guest.view
     quiet = [*QUIET, *({contact.quiet} - set(QUIET))]
+    categories = [(name, view.find(f"track.category_{name}") or name) for name in _mutable(guest)]
     return guest.answer(
         "track_wishes.html", status=status, saved=saved, wrong=wrong, contact=contact, quiet=quiet,
-        frequencies=FREQUENCIES, categories=[(name, _category(view.say, name)) for name in _mutable(guest)],
+        frequencies=FREQUENCIES, categories=categories,
     )  # fmt: skip
-
-
-def _category(say: Any, name: str) -> str:  # noqa: ANN401 - the view's function of words
-    try:
-        return str(say(f"track.category_{name}"))
-    except KeyError:
-        return name
 
 
 def _wishes_of(form: Form, contact: Contact, guest: Guest) -> dict[str, object]:
